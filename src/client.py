@@ -370,7 +370,7 @@ def read_node_resources(node: str, row: Row) -> NodeResources:
         node=node,
         status="online",
         cpu=_number(row.get("cpu")),
-        cpus=_int((row.get("cpuinfo") or {}).get("cpus")),
+        cpus=_int((row.get("cpuinfo") or {}).get("cpus")) or None,
         memory_used=_int(memory.get("used")),
         memory_total=_int(memory.get("total")),
         disk_used=_int(disk.get("used")),
@@ -1095,9 +1095,10 @@ class ProxmoxClient:
         if node is not None:
             machines = [machine for machine in machines if machine.node == node]
         notes = survey.notes("its machines are shown as last known (live: false)")
-        if survey.offline:
-            names = ", ".join(sorted(survey.offline))
-            notes.append(f"{names} offline: what its machines do is unknown.")
+        notes += [
+            f"{name} is offline: what its machines do is unknown."
+            for name in sorted(survey.offline)
+        ]
         if survey.ground_error:
             notes.append(
                 "The cluster's broadcast is missing, and with it the machines of nodes that "
@@ -1139,10 +1140,10 @@ class ProxmoxClient:
         rows = [row for answer in survey.answers.values() for row in answer]
         storages = lay_storages(survey.ground, rows, set(survey.silent), survey.offline)
         notes = survey.notes("its storages are shown as last known")
-        if survey.offline:
-            notes.append(
-                f"{', '.join(sorted(survey.offline))} offline: its storages are unknown."
-            )
+        notes += [
+            f"{name} is offline: what its storages hold is unknown."
+            for name in sorted(survey.offline)
+        ]
         dead: dict[str, list[str]] = {}
         for row in rows:
             if _flag(row.get("enabled", 1)) and not _flag(row.get("active")):
@@ -1448,4 +1449,4 @@ class ProxmoxClient:
             return f"\nThe log of task {power.task} could not be read. {error}"
         lines = [str(row.get("t") or "") for row in rows]
         tail = "\n".join(line[:200] for line in lines[-5:] if line.strip())
-        return f"\nEnd of the log of task {power.task}:\n{tail}"
+        return f"\nTask {power.task} ended its log with\n{tail}"

@@ -1,9 +1,8 @@
 """The MCP server: six tools over stdio, each one call into the client.
 
-The class that tutorials call FastMCP is MCPServer since version 2 of the SDK.
+What tutorials call FastMCP is named MCPServer since version 2 of the SDK.
 """
 
-import itertools
 import logging
 import os
 import signal
@@ -43,38 +42,42 @@ from src.client import (
 
 T = TypeVar("T")
 
-MAX_TEXT = 40_000  # characters; clients cut or refuse more
+MAX_TEXT = 40_000  # characters: clients cut or refuse more
 
-# Before MCPServer, whose own set-up would print no time.
+# Before MCPServer sets logging up, without the time.
 logging.basicConfig(
     stream=sys.stderr,
     level=logging.WARNING,
     format="%(asctime)s %(levelname)s %(message)s",
     datefmt="%Y-%m-%dT%H:%M:%S%z",
 )
-log.setLevel(logging.INFO)
+log.setLevel(logging.INFO)  # its audit lines
+
+PARAMETERS = {
+    "vm_id": f"a whole number from {MIN_VM_ID} to {MAX_VM_ID}",
+    "node": "a node's name: letters, digits and hyphens",
+    "status": "a word such as running, stopped, unknown or paused",
+    "force": "true or false",
+}
 
 
 class _Server(MCPServer[Any]):
-    """MCPServer with errors in plain words: no prefix, no pydantic, no class names."""
+    """MCPServer whose errors are the bare text: no prefix, no pydantic, no class names."""
 
     async def call_tool(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return await super().call_tool(*args, **kwargs)
         except ToolError as error:
-            cause = error.__cause__
-            if isinstance(cause, ValidationError):
-                wrong = (
-                    f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
-                    for each in cause.errors()
-                )
-                raise ToolError(
-                    f"Nothing was sent: {'; '.join(wrong)}. Call list_machines to see each "
-                    "machine's vm_id and node."
-                ) from None
-            if isinstance(cause, ToolError):
-                raise cause from None
-            raise
+            if isinstance(error.__cause__, ToolError):
+                raise error.__cause__ from None
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            names = dict.fromkeys(str(e["loc"][0]) for e in error.__cause__.errors())
+            wrong = "; ".join(f"{name} must be {PARAMETERS[name]}" for name in names)
+            raise ToolError(
+                f"Nothing was sent to Proxmox: {wrong}. list_machines without filters "
+                "shows the vm_id, node and status of every machine."
+            ) from None
 
 
 mcp = _Server(
@@ -82,33 +85,66 @@ mcp = _Server(
     title="Proxmox VE",
     version="1.0.0",
     instructions=(
-        "Watch a Proxmox VE infrastructure and switch its machines. List first: the power "
-        "tools need a machine's vm_id and its node. Prefer the graceful stop; use force only "
-        "when the user agrees to lose unsaved data. Nothing can be deleted."
+        "Watch a Proxmox VE infrastructure and switch its machines on and off. List "
+        "first: the power tools need a machine's vm_id and its node. Stop gracefully; "
+        "use force only when the user accepts to lose unsaved data. Nothing can be "
+        "deleted."
     ),
     log_level="WARNING",
 )
 
-READS = ToolAnnotations(
-    read_only_hint=True, idempotent_hint=True, open_world_hint=False
+OPTIONAL_NODE = Field(
+    pattern=NODE_PATTERN, max_length=63, description="Only machines on this node"
 )
-
-VmId = Annotated[int, Field(ge=MIN_VM_ID, le=MAX_VM_ID, description="The machine's id")]
-NodeName = Annotated[
-    str, Field(pattern=NODE_PATTERN, max_length=63, description="The node it is on")
+OPTIONAL_STATUS = Field(
+    pattern="^[a-z-]{1,30}$",
+    description="Only machines that are running, stopped, unknown, paused, ...",
+)
+VmId = Annotated[
+    int, Field(ge=MIN_VM_ID, le=MAX_VM_ID, description="The machine's id, e.g. 100")
 ]
+NodeName = Annotated[
+    str,
+    Field(
+        pattern=NODE_PATTERN,
+        max_length=63,
+        description="The node the machine is on, as list_machines says",
+    ),
+]
+Force = Annotated[
+    bool,
+    Field(description="Cut the power: loses what is not saved. Ask the user first"),
+]
+
+
+def hints(read_only: bool, destructive: bool, idempotent: bool) -> ToolAnnotations:
+    return ToolAnnotations(
+        read_only_hint=read_only,
+        destructive_hint=destructive,
+        idempotent_hint=idempotent,
+        open_world_hint=False,
+    )
+
+
+READS = hints(read_only=True, destructive=False, idempotent=True)
 
 
 @cache
 def client() -> ProxmoxClient:
-    """The one client, made when it is first needed; while it fails, made anew each time."""
-    environ = {k: v or "" for k, v in dotenv_values(".env", interpolate=False).items()}
-    return ProxmoxClient(Settings.from_env(environ | dict(os.environ)))
+    """The one client. An error is not cached: a mended .env works with the next call."""
+    try:
+        file = dotenv_values(".env", interpolate=False)
+    except (OSError, ValueError) as error:
+        raise ProxmoxError(f"The file .env cannot be read: {error}.") from None
+    return ProxmoxClient(
+        Settings.from_env({k: v or "" for k, v in file.items()} | dict(os.environ))
+    )
 
 
 async def _ask(call: Callable[[ProxmoxClient], T]) -> T:
-    """Run a call in a thread, so that pings and other tools are answered meanwhile."""
+    """Run a call in a thread: pings and other tools are answered meanwhile."""
     try:
+        # Abandoned, because a thread that waits would hold up the end of the process.
         return await anyio.to_thread.run_sync(
             lambda: call(client()), abandon_on_cancel=True
         )
@@ -122,49 +158,48 @@ def _answer(text: str, content: dict[str, Any]) -> CallToolResult:
     )
 
 
-@mcp.tool(title="List infrastructure", annotations=READS)
+@mcp.tool(
+    title="List infrastructure",
+    annotations=READS,
+)
 async def list_infrastructure() -> Annotated[CallToolResult, Infrastructure]:
-    """Show the cluster: quorum, and each node's status, CPU, memory, disk, load and uptime."""
+    """Show the cluster, its quorum, and each node's CPU, memory, disk, load, uptime."""
     found = await _ask(lambda proxmox: proxmox.get_overview())
-    content = vars(found) | {
-        "nodes": [vars(node) for node in found.nodes],
-        "totals": vars(found.totals),
-    }
-    return _answer(infrastructure_text(found), content)
+    return _answer(
+        infrastructure_text(found),
+        vars(found)
+        | {"nodes": list(map(vars, found.nodes)), "totals": vars(found.totals)},
+    )
 
 
-@mcp.tool(title="List machines", annotations=READS)
+@mcp.tool(
+    title="List machines",
+    annotations=READS,
+)
 async def list_machines(
-    node: Annotated[
-        str | None,
-        Field(
-            pattern=NODE_PATTERN, max_length=63, description="Only those on this node"
-        ),
-    ] = None,
-    status: Annotated[
-        str | None,
-        Field(
-            pattern="^[a-z-]{1,30}$",
-            description="Only those running, stopped, unknown, paused...",
-        ),
-    ] = None,
+    node: Annotated[str | None, OPTIONAL_NODE] = None,
+    status: Annotated[str | None, OPTIONAL_STATUS] = None,
 ) -> Annotated[CallToolResult, Machines]:
-    """List VMs and containers with vm_id, name, node, status, CPU and memory."""
+    """List VMs and containers: vm_id, name, node, status, CPU, memory, uptime."""
     found = await _ask(lambda proxmox: proxmox.get_all_machines(node))
-    text = machines_text(found, node, status)
-    shown = [vars(each) for each in found.machines if status in (None, each.status)]
-    return _answer(text, {"machines": shown, "notes": found.notes})
+    shown = [each for each in found.machines if status in (None, each.status)]
+    return _answer(
+        machines_text(found, shown, node, status),
+        {"machines": list(map(vars, shown)), "notes": found.notes},
+    )
 
 
-@mcp.tool(title="List storage", annotations=READS)
+@mcp.tool(
+    title="List storage",
+    annotations=READS,
+)
 async def list_storage() -> Annotated[CallToolResult, Storages]:
-    """List storages with type, nodes, state, use and capacity, fullest first."""
+    """List storages, fullest first: type, state, use, capacity, nodes, content."""
     found = await _ask(lambda proxmox: proxmox.get_all_storage())
-    content = {
-        "storages": [vars(each) for each in found.storages],
-        "notes": found.notes,
-    }
-    return _answer(storage_text(found), content)
+    return _answer(
+        storage_text(found),
+        {"storages": list(map(vars, found.storages)), "notes": found.notes},
+    )
 
 
 async def _power(ctx: Context, vm_id: int, node: str, action: Action) -> CallToolResult:
@@ -179,83 +214,58 @@ async def _power(ctx: Context, vm_id: int, node: str, action: Action) -> CallToo
 
 @mcp.tool(
     title="Start a machine",
-    annotations=ToolAnnotations(
-        read_only_hint=False,
-        destructive_hint=False,
-        idempotent_hint=True,
-        open_world_hint=False,
-    ),
+    annotations=hints(read_only=False, destructive=False, idempotent=True),
 )
 async def start_machine(
     vm_id: VmId, node: NodeName, ctx: Context
 ) -> Annotated[CallToolResult, PowerResult]:
-    """Start a VM or container and wait until it runs."""
+    """Start a VM or container and wait, up to 45 s, until it runs."""
     return await _power(ctx, vm_id, node, "start")
 
 
 @mcp.tool(
     title="Stop a machine",
-    annotations=ToolAnnotations(
-        read_only_hint=False,
-        destructive_hint=True,
-        idempotent_hint=True,
-        open_world_hint=False,
-    ),
+    annotations=hints(read_only=False, destructive=True, idempotent=True),
 )
 async def stop_machine(
-    vm_id: VmId,
-    node: NodeName,
-    ctx: Context,
-    force: Annotated[
-        bool,
-        Field(description="Cut the power: unsaved data is lost. Ask the user first"),
-    ] = False,
+    vm_id: VmId, node: NodeName, ctx: Context, force: Force = False
 ) -> Annotated[CallToolResult, PowerResult]:
-    """Shut a VM or container down, and wait until it has stopped."""
+    """Shut a VM or container down and wait, up to 45 s, until it is stopped."""
     return await _power(ctx, vm_id, node, "stop" if force else "shutdown")
 
 
 @mcp.tool(
     title="Reboot a machine",
-    annotations=ToolAnnotations(
-        read_only_hint=False,
-        destructive_hint=True,
-        idempotent_hint=False,
-        open_world_hint=False,
-    ),
+    annotations=hints(read_only=False, destructive=True, idempotent=False),
 )
 async def reboot_machine(
     vm_id: VmId, node: NodeName, ctx: Context
 ) -> Annotated[CallToolResult, PowerResult]:
-    """Shut a running VM or container down and start it again; wait until it runs."""
+    """Reboot a running VM or container and wait, up to 45 s, until it is back."""
     return await _power(ctx, vm_id, node, "reboot")
 
 
-# --- Texts for the model: pure functions ----------------------------------------------
+# --- Texts for the model, pure --------------------------------------------------------
 
 
-def size(used: float | None, total: float | None) -> str:
-    """ "12.4/62.7 GiB", in the unit that fits the total; "?" for what is unknown."""
-    most = total if total is not None else used
-    if most is None:
-        return "?"
-    power, unit = next(
-        ((p, u) for p, u in ((4, "TiB"), (3, "GiB")) if most >= 1024**p), (2, "MiB")
-    )
-    shown = "/".join(
-        "?" if value is None else f"{value / 1024**power:.1f}"
-        for value in (used, total)
-    )
-    return f"{shown} {unit}"
+def size(total: float, used: float | None = None) -> str:
+    """12.4/62.7 GiB, or 62.7 GiB: in the unit that fits the total."""
+    units = ((4, "TiB"), (3, "GiB"), (2, "MiB"))
+    power, unit = next(((p, u) for p, u in units if total >= 1024**p), units[-1])
+    part = "" if used is None else f"{used / 1024**power:.1f}/"
+    return f"{part}{total / 1024**power:.1f} {unit}"
 
 
 def duration(seconds: int) -> str:
-    """ "12d 4h": the two largest units."""
-    units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-    for (big, n), (small, m) in itertools.pairwise(units):
-        if seconds >= n:
-            return f"{seconds // n}{big} {seconds % n // m}{small}"
-    return f"{seconds}s"
+    """12d 4h, 4h 10m, 10m 5s, 5s."""
+    minutes, s = divmod(seconds, 60)
+    hours, m = divmod(minutes, 60)
+    d, h = divmod(hours, 24)
+    if d:
+        return f"{d}d {h}h"
+    if h:
+        return f"{h}h {m}m"
+    return f"{m}m {s}s" if m else f"{s}s"
 
 
 def percent(fraction: float) -> str:
@@ -266,96 +276,89 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def tally(statuses: Counter[str]) -> str:
-    """ "230 running, 180 stopped, 2 unknown"."""
+def tally(machines: list[Machine]) -> str:
+    """230 running, 180 stopped, 1 paused, 2 unknown."""
+    counts = Counter(machine.status for machine in machines)
     order = {"running": 0, "stopped": 1, "unknown": 3}
-    names = sorted(statuses, key=lambda name: (order.get(name, 2), name))
-    return ", ".join(f"{statuses[name]:,} {name}" for name in names)
+    names = sorted(counts, key=lambda name: (order.get(name, 2), name))
+    return ", ".join(f"{counts[name]:,} {name}" for name in names)
 
 
 def infrastructure_text(found: Infrastructure) -> str:
+    """A tally, the notes, and a line a node."""
     totals = found.totals
-    quorum = {None: "", True: ", quorate", False: ", NOT QUORATE: starts are refused"}
+    quorum = {
+        None: "",
+        True: ", quorate",
+        False: ", NOT QUORATE, so nothing can be started",
+    }
     head = f"Cluster {found.cluster}{quorum[found.quorate]}: " if found.cluster else ""
-    figures = [f"{totals.online} of {count(totals.nodes, 'node')} online"]
+    head += f"{totals.online} of {count(totals.nodes, 'node')} online"
     if totals.cpu is not None:
-        figures.append(f"CPU {percent(totals.cpu)} of {totals.cpus}")
+        head += f", CPU {percent(totals.cpu)} of {totals.cpus}"
     if totals.memory_total is not None:
-        figures.append(f"memory {size(totals.memory_used, totals.memory_total)}")
-    return "\n".join(
-        [head + ", ".join(figures), *found.notes, *map(_node_line, found.nodes)]
-    )
+        head += f", memory {size(totals.memory_total, totals.memory_used)}"
+    return "\n".join([head, *found.notes, *map(_node_line, found.nodes)])
 
 
 def _node_line(node: Node) -> str:
     figures = [f"{node.node} {node.status}"]
     if node.cpu is not None:
         figures.append(f"CPU {percent(node.cpu)} of {node.cpus}")
-    if node.memory_used is not None:
-        figures.append(f"memory {size(node.memory_used, node.memory_total)}")
-    if node.disk_used is not None:
-        figures.append(f"root disk {size(node.disk_used, node.disk_total)}")
+    if node.memory_total is not None:
+        figures.append(f"memory {size(node.memory_total, node.memory_used)}")
+    if node.disk_total is not None:
+        figures.append(f"root disk {size(node.disk_total, node.disk_used)}")
     if node.load is not None:
         figures.append("load " + " ".join(f"{value:.2f}" for value in node.load))
     if node.uptime is not None:
         figures.append(f"up {duration(node.uptime)}")
-    if node.version:
+    if node.version is not None:
         figures.append(f"version {node.version}")
     return ", ".join(figures)
 
 
 def machines_text(
-    found: Machines, node: str | None = None, status: str | None = None
+    found: Machines, shown: list[Machine], node: str | None, status: str | None
 ) -> str:
-    """A tally, notes, and a line a machine, in at most MAX_TEXT characters."""
-    machines = [each for each in found.machines if status in (None, each.status)]
-    where = (
-        f"on {node}" if node else f"on {count(len({m.node for m in machines}), 'node')}"
-    )
-    head = f"{count(len(machines), 'machine')} {where}"
-    if machines:
-        head += f": {tally(Counter(each.status for each in machines))}"
-    elif found.machines:
-        head = f"No machine {where if node else ''} is {status}. There are: ".replace(
-            "  ", " "
-        )
-        head += tally(Counter(each.status for each in found.machines))
-    top = [head, *found.notes]
-    if machines:
+    """A tally, the notes, and a line a machine; too many to fit are counted by node."""
+    by_node: dict[str, list[Machine]] = {}
+    for machine in shown:
+        by_node.setdefault(machine.node, []).append(machine)
+    where = f"on {node}" if node else f"on {count(len(by_node), 'node')}"
+    top = [f"{count(len(shown), 'machine')} {where}: {tally(shown)}"]
+    if not shown:
+        there = f"There are: {tally(found.machines)}." if found.machines else ""
+        top = [f"No machine{f' on {node}' if node else ''} is {status}. {there}"]
+        if status is None or not found.machines:
+            top = ["No machines."]
+    top += found.notes
+    if shown:
         top.append("vm_id name, node, type, status, CPU, memory, uptime:")
-    rows = [_machine_line(each) for each in machines]
-    by_node: dict[str, Counter[str]] = {}
-    for each in machines:
-        by_node.setdefault(each.node, Counter())[each.status] += 1
     filters = [
-        *(["node"] if node is None and len(by_node) > 1 else []),
-        *(["status"] if status is None else []),
+        name for name, value in (("node", node), ("status", status)) if value is None
     ]
-    then = (
-        f"Call list_machines with {' or '.join(filters)} to see them."
-        if filters
-        else "The structured content has all of them."
+    then = f"Call list_machines with {' or '.join(filters)} to see them."
+    return fit(
+        top,
+        list(map(_machine_line, shown)),
+        [f"{name}: {tally(by_node[name])}" for name in sorted(by_node)],
+        then if filters else "The structured content has them all.",
     )
-    nodes = [f"{name}: {tally(by_node[name])}" for name in sorted(by_node)]
-    return fit(top, nodes, rows, "machine", then)
 
 
 def _machine_line(machine: Machine) -> str:
-    cpus = f"{machine.cpus:g}" if machine.cpus is not None else "?"
-    running = machine.status not in ("stopped", "unknown")
-    figures = [
-        f"{machine.vm_id} {' '.join((machine.name or '(no name)').split())}",
-        machine.node,
-        machine.type,
-        machine.status,
-        f"{percent(machine.cpu)} of {cpus}"
-        if running and machine.cpu is not None
-        else f"{cpus} CPU",
-        size(machine.memory_used, machine.memory_total)
-        if running
-        else size(machine.memory_total, None).replace("/?", ""),
-    ]
-    if running and machine.uptime is not None:
+    runs = machine.status not in ("stopped", "unknown")
+    name = " ".join((machine.name or "(no name)").split())
+    figures = [f"{machine.vm_id} {name}", machine.node, machine.type, machine.status]
+    if machine.cpus is not None and runs and machine.cpu is not None:
+        figures.append(f"{percent(machine.cpu)} of {machine.cpus:g}")
+    elif machine.cpus is not None:
+        figures.append(f"{machine.cpus:g} CPU")
+    if machine.memory_total is not None:
+        used = machine.memory_used if runs else None
+        figures.append(size(machine.memory_total, used))
+    if runs and machine.uptime is not None:
         figures.append(duration(machine.uptime))
     if machine.template:
         figures.append("template")
@@ -368,70 +371,64 @@ def _machine_line(machine: Machine) -> str:
     return ", ".join(figures)
 
 
+STATES = {True: "active", False: "inactive", None: "unknown"}
+
+
 def storage_text(found: Storages) -> str:
-    """A tally, notes, and a line a storage, fullest first."""
-    states = {True: "active", False: "inactive", None: "unknown"}
-    counts = Counter(states[each.active] for each in found.storages)
-    head = count(len(found.storages), "storage")
-    if counts:
-        head += ": " + ", ".join(
-            f"{counts[s]:,} {s}" for s in states.values() if counts[s]
-        )
-
-    def fullness(storage: Storage) -> float:
-        return storage.used / storage.total if storage.used and storage.total else 0
-
-    def line(storage: Storage) -> str:
-        figures = [storage.storage, storage.type, states[storage.active]]
-        if storage.active and storage.total is not None:
-            figures.append(
-                f"{percent(fullness(storage))} used of {size(storage.used, storage.total)}"
-            )
-            if storage.available is not None:
-                figures.append(
-                    f"{size(storage.available, None).replace('/?', '')} free"
-                )
-        figures.append(
-            ("shared by " if storage.shared else "on ") + " ".join(storage.nodes)
-        )
-        figures.append("for " + " ".join(storage.content))
-        return ", ".join(figures)
-
-    ranked = sorted(found.storages, key=lambda s: (-fullness(s), s.active is not True))
+    """A tally, the notes, and a line a storage, fullest first."""
+    counts = Counter(STATES[each.active] for each in found.storages)
+    tallied = ", ".join(f"{counts[s]:,} {s}" for s in STATES.values() if counts[s])
+    head = f"{count(len(found.storages), 'storage')}: {tallied}"
+    rows = sorted(found.storages, key=lambda row: (-_fullness(row), row.active is None))
     return fit(
-        [head, *found.notes],
+        [head if found.storages else "No storages.", *found.notes],
+        list(map(_storage_line, rows)),
         [],
-        list(map(line, ranked)),
-        "storage",
-        "The fullest are above.",
+        "The fullest are above; the structured content has them all.",
     )
 
 
-def fit(
-    top: list[str], instead: list[str], rows: list[str], noun: str, then: str
-) -> str:
-    """The lines, or as many whole rows as fit in MAX_TEXT, below `instead` of the others."""
-    whole = "\n".join(top + rows)
-    if len(whole) <= MAX_TEXT:
-        return whole
-    left = MAX_TEXT - len("\n".join(top + instead)) - len(then) - 100
+def _fullness(storage: Storage) -> float:
+    return storage.used / storage.total if storage.used and storage.total else 0.0
+
+
+def _storage_line(storage: Storage) -> str:
+    figures = [storage.storage, storage.type, STATES[storage.active]]
+    if storage.total is not None:
+        figures.append(f"{percent(_fullness(storage))} of {size(storage.total)} used")
+    if storage.available is not None:
+        figures.append(f"{size(storage.available)} free")
+    figures.append(
+        ("shared by " if storage.shared else "on ") + " ".join(storage.nodes)
+    )
+    figures.append("for " + " ".join(storage.content))
+    return ", ".join(figures)
+
+
+def fit(top: list[str], rows: list[str], summary: list[str], then: str) -> str:
+    """The lines; where they are too many, the summary, whole rows, and what to do."""
+    text = "\n".join(top + rows)
+    if len(text) <= MAX_TEXT:
+        return text
+    top[1:1] = summary
+    left = MAX_TEXT - sum(len(line) + 1 for line in top) - len(then) - 50
     shown = 0
     while left > len(rows[shown]):
         left -= len(rows[shown]) + 1
         shown += 1
-    more = f"{count(len(rows) - shown, f'more {noun}')} not shown. {then}"
-    return "\n".join([top[0], *instead, *top[1:], *rows[:shown], more])
+    more = f"{len(rows) - shown:,} more rows are not shown. {then}"
+    return "\n".join([*top, *rows[:shown], more])
 
 
 # --- The process ----------------------------------------------------------------------
 
 
 def leave() -> NoReturn:
-    """End the process now, even while threads wait, leaving no action unmentioned."""
-    # Should stderr be stuck, the audit lines must not keep the process.
-    timer = threading.Timer(0.5, os._exit, [0])
-    timer.daemon = True
-    timer.start()
+    """End the process at once, whatever waits, with no sent action unmentioned."""
+    # Should stderr be stuck, it must not keep the process.
+    deadline = threading.Timer(0.5, os._exit, [0])
+    deadline.daemon = True
+    deadline.start()
     if client.cache_info().currsize:
         client().abandon()
     sys.stderr.flush()
@@ -440,15 +437,13 @@ def leave() -> NoReturn:
 
 def main() -> None:
     """Serve over stdio until stdin ends, or SIGTERM or SIGINT comes."""
-    # As PID 1 in a container a process has no default action for signals, and the
-    # thread that reads stdin would keep one that ends in the ordinary way.
+    # As PID 1 a process has no default action for signals; and the thread that reads
+    # stdin outlives an ordinary exit.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: leave())
     try:
         if client().settings.verify_ssl is False:
-            log.warning(
-                "PROXMOX_VERIFY_SSL=false: the Proxmox certificate is not checked"
-            )
+            log.warning("PROXMOX_VERIFY_SSL=false: the certificate is not checked.")
     except ProxmoxError as error:
         log.error("%s", error)
     try:

@@ -1,0 +1,204 @@
+"""fakepve, answering like a real Proxmox where it does not by itself."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from fakepve import FakePve
+
+GIB = 1024**3
+TOKEN = "mcp@pve!t"
+SECRET = "0badc0de-5ec7-4e70-8e11-600dfe110w42"
+
+Row = dict[str, Any]
+
+
+class Cluster:
+    """A FakePve with a token, real answers, and answers that a test shapes itself.
+
+    `edit` has functions from what the fake answers to what is sent instead, `raw` whole
+    responses, `delay` seconds, each by path; `sent` lists the requests with their query.
+    """
+
+    def __init__(self, pve: FakePve) -> None:
+        self.pve = pve
+        self.sent: list[tuple[str, str]] = []
+        self.edit: dict[str, Callable[[Any], Any]] = {}
+        self.raw: dict[str, Callable[[], Awaitable[web.Response]]] = {}
+        self.delay: dict[str, float] = {}
+        self._original = pve._answer
+        pve._answer = self._answer
+        pve.apitokens[TOKEN] = SECRET
+
+    @property
+    def posts(self) -> list[str]:
+        """The paths that were POSTed to, below /nodes."""
+        paths = (path for method, path in self.sent if method == "POST")
+        return [path.removeprefix("/api2/json/nodes") for path in paths]
+
+    def environ(self, cafile: str) -> dict[str, str]:
+        user, _, name = TOKEN.partition("!")
+        return {
+            "PROXMOX_URL": self.pve.url,
+            "PROXMOX_USER": user,
+            "PROXMOX_TOKEN_ID": name,
+            "PROXMOX_TOKEN_SECRET": SECRET,
+            "PROXMOX_VERIFY_SSL": cafile,
+        }
+
+    async def _answer(
+        self, request: web.Request, handler: Any, generic: Any, node: Any
+    ) -> web.Response:
+        self.sent.append((request.method, request.path_qs))
+        path = request.path.removeprefix("/api2/json")
+        if seconds := self.delay.get(path):
+            await asyncio.sleep(seconds)
+        if respond := self.raw.get(path):
+            return await respond()
+        response = await self._original(request, handler, generic, node)
+        if request.method != "GET" or response.status != 200:
+            return response
+        if response.content_type != "application/json":
+            return response
+        data = json.loads(response.text)["data"]
+        data = self._real(path, data)
+        if change := self.edit.get(path):
+            data = change(data)
+        return web.json_response({"data": data})
+
+    def _real(self, path: str, data: Any) -> Any:
+        """What the fake leaves out or makes up, as pve-manager answers it."""
+        _, top, *rest = path.split("/")
+        if top == "nodes" and rest[1:] == ["status"]:
+            return node_status(self._usage(rest[0]))
+        if path == "/nodes":
+            for row in data:
+                row |= self._usage(row["node"]) if row["status"] == "online" else {}
+        if path == "/cluster/resources":
+            for row in data:
+                self._resource(row)
+        return data
+
+    def _usage(self, name: str) -> Row:
+        """A node's figures: the fake's own, or those in `pve.nodes[name]["usage"]`."""
+        usage: Row = self.pve._node_stats(True) | self.pve.nodes[name].get("usage", {})
+        return usage
+
+    def _resource(self, row: Row) -> None:
+        if row["type"] == "node" and row["status"] == "online":
+            row |= self._usage(row["node"])
+        if row["type"] == "storage":
+            total, used, _ = self.pve._space(self.pve.storages[row["storage"]])
+            row |= {"disk": used, "maxdisk": total}
+            if row["status"] == "unknown":
+                del row["disk"], row["maxdisk"]
+        if row["type"] in ("qemu", "lxc"):
+            guest = self.pve.guest(row["vmid"])
+            if not self.pve.nodes[row["node"]].get("online", True):
+                # After 300 s without a sign of life only these are left.
+                keep = ("id", "vmid", "node", "type", "status")
+                for key in set(row) - set(keep):
+                    del row[key]
+            elif row["type"] == "qemu" and row["status"] == "running":
+                row["status"] = guest.qmpstatus
+            elif row["type"] == "lxc" and row["status"] == "running":
+                row["cpu"] = guest.stats.get("cpu", 0.02)
+
+
+def node_status(usage: Row) -> Row:
+    """GET /nodes/{node}/status as PVE 9 answers it."""
+    memory, swap = usage["maxmem"], 8 * GIB
+    return {
+        "uptime": usage["uptime"],
+        "idle": 0,
+        "cpu": 0,  # the first answer of each worker
+        "wait": 0,
+        "loadavg": ["0.52", "0.40", "0.31"],
+        "cpuinfo": {
+            "cpus": usage["maxcpu"],
+            "cores": usage["maxcpu"] // 2,
+            "sockets": 1,
+        },
+        "memory": {
+            "total": memory,
+            "used": usage["mem"],
+            "free": memory - usage["mem"],
+            "available": memory - usage["mem"],
+        },
+        "swap": {"total": swap, "used": GIB, "free": swap - GIB},
+        "ksm": {"shared": 0},
+        "rootfs": {
+            "total": usage["maxdisk"],
+            "used": usage["disk"],
+            "free": usage["maxdisk"] - usage["disk"],
+            "avail": usage["maxdisk"] - usage["disk"],
+        },
+        "pveversion": "pve-manager/9.1.2/9d436f37a0ac4172",
+        "kversion": "Linux 6.17.2-1-pve #1 SMP PREEMPT_DYNAMIC",
+    }
+
+
+def furnish(pve: FakePve) -> None:
+    """Three nodes, one offline, with one of everything that the tools have to tell."""
+    pve.cluster_name = "demo"
+    for name in ("pve2", "pve3"):
+        pve.add_node(name)
+    usage = {"cpu": 0.2, "maxcpu": 16, "mem": 25 * GIB, "maxmem": 63 * GIB}
+    usage |= {"disk": 9 * GIB, "maxdisk": 94 * GIB, "uptime": 1_052_000}
+    pve.nodes["pve1"]["usage"] = usage
+    pve.nodes["pve2"]["usage"] = usage | {"cpu": 0.05, "mem": 11 * GIB}
+    day = 86_400
+
+    def vm(vm_id: int, name: str, uptime: int = 0, **options: Any) -> Any:
+        config = {"memory": 4096, "cores": 4, "tags": options.pop("tags", "")}
+        status = "running" if uptime else "stopped"
+        guest = pve.add_vm(vm_id, name, status=status, config=config, **options)
+        if uptime:
+            guest.started_at -= uptime
+            guest.stats.update(cpu=0.07 + vm_id % 5 / 20, mem=(vm_id % 3 + 1) * GIB)
+        return guest
+
+    vm(100, "web", 12 * day, tags="prod;front")
+    vm(101, "db", 40 * day, node="pve2", tags="prod")
+    vm(102, "broken").start_error = "start failed: QEMU exited with code 1"
+    vm(103, "paused", 2 * day, qmpstatus="paused")
+    vm(104, "in-backup", 3 * day, node="pve2", lock="backup")
+    vm(105, "old-windows", 90 * day).acpi = False
+    vm(106, "build", node="pve2")
+    vm(107, "lost", node="pve3")
+    vm(900, "debian-13", template=True)
+    pve.set_node_offline("pve3")
+    pve.add_ct(200, "dns", status="running").started_at -= 5 * day
+    pve.add_ct(201, "proxy", node="pve2")
+    pve.storages["nfs1"] = {
+        "type": "nfs",
+        "active": 1,
+        "shared": 1,
+        "content": "images,iso",
+        "files": set(),
+        "path": "/mnt/pve/nfs1",
+        "server": "nas",
+        "export": "/export",
+        "total": 10 << 40,
+        "avail": 4 << 40,
+        "volumes": {
+            "images/100/a.raw": {
+                "content": "images",
+                "size": 6 << 40,
+                "ctime": 1,
+                "format": "raw",
+            }
+        },
+    }
+    pve.storages["old-nas"] = {
+        "type": "cifs",
+        "active": 0,
+        "shared": 1,
+        "content": "backup",
+        "files": set(),
+        "path": "/mnt/pve/old-nas",
+        "server": "old",
+        "share": "s",
+    }

@@ -1,0 +1,324 @@
+"""What the six tools answer about a cluster in good order, in both protocol eras."""
+
+import json
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+
+from src import server
+from tests.cluster import GIB, Cluster
+from tests.conftest import Call
+
+TOOLS = {
+    # name: parameters, read only, destructive, idempotent
+    "list_infrastructure": ((), True, False, True),
+    "list_machines": (("node", "status"), True, False, True),
+    "list_storage": ((), True, False, True),
+    "start_machine": (("vm_id", "node"), False, False, True),
+    "stop_machine": (("vm_id", "node", "force"), False, True, True),
+    "reboot_machine": (("vm_id", "node"), False, True, False),
+}
+
+
+def listed(mode: str) -> dict[str, Any]:
+    async def ask() -> dict[str, Any]:
+        async with Client(server.mcp, mode=mode) as client:
+            return {tool.name: tool for tool in (await client.list_tools()).tools}
+
+    return anyio.run(ask)
+
+
+def test_there_are_six_tools_and_each_says_what_it_does(mode: str) -> None:
+    tools = listed(mode)
+    assert list(tools) == list(TOOLS)
+    for name, (parameters, read_only, destructive, idempotent) in TOOLS.items():
+        tool = tools[name]
+        hints = tool.annotations
+        assert tool.title
+        assert "\n" not in tool.description
+        assert hints.read_only_hint is read_only
+        assert hints.destructive_hint is destructive
+        assert hints.idempotent_hint is idempotent
+        assert hints.open_world_hint is False
+        assert tuple(tool.input_schema["properties"]) == parameters
+        for schema in tool.input_schema["properties"].values():
+            assert schema["description"]
+        assert tool.output_schema["properties"]
+
+
+def test_the_parameters_are_bounded(mode: str) -> None:
+    schema = listed(mode)["stop_machine"].input_schema
+    assert schema["required"] == ["vm_id", "node"]
+    vm_id, node = schema["properties"]["vm_id"], schema["properties"]["node"]
+    assert (vm_id["type"], vm_id["minimum"], vm_id["maximum"]) == (
+        "integer",
+        100,
+        999_999_999,
+    )
+    assert node["pattern"] == r"^[a-zA-Z0-9]([a-zA-Z0-9\-]*[a-zA-Z0-9])?$"
+    assert schema["properties"]["force"]["default"] is False
+
+
+def test_what_the_model_reads_of_the_tools_is_short(mode: str) -> None:
+    size = sum(
+        len(tool.name) + len(tool.description) + len(json.dumps(tool.input_schema))
+        for tool in listed(mode).values()
+    )
+    assert size <= 4000
+
+
+def test_the_server_says_who_it_is_and_how_to_be_used(mode: str) -> None:
+    async def ask() -> tuple[Any, Any]:
+        async with Client(server.mcp, mode=mode) as client:
+            return client.server_info, client.instructions
+
+    info, instructions = anyio.run(ask)
+    assert (info.name, info.title, info.version) == (
+        "mcp-proxmox",
+        "Proxmox VE",
+        "1.0.0",
+    )
+    assert "List first" in instructions
+
+
+def test_list_infrastructure(call: Call, demo: Cluster) -> None:
+    answer = call("list_infrastructure")
+    assert answer.text == (
+        "Cluster demo, quorate: 2 of 3 nodes online, CPU 12 % of 32, "
+        "memory 36.0/126.0 GiB\n"
+        "pve1 online, CPU 20 % of 16, memory 25.0/63.0 GiB, root disk 9.0/94.0 GiB, "
+        "load 0.52 0.40 0.31, up 12d 4h, version 9.1.2\n"
+        "pve2 online, CPU 5 % of 16, memory 11.0/63.0 GiB, root disk 9.0/94.0 GiB, "
+        "load 0.52 0.40 0.31, up 12d 4h, version 9.1.2\n"
+        "pve3 offline"
+    )
+    assert answer.data["cluster"] == "demo"
+    assert answer.data["quorate"] is True
+    assert answer.data["notes"] == []
+    assert answer.data["totals"] == {
+        "nodes": 3,
+        "online": 2,
+        "cpu": pytest.approx(0.125),
+        "cpus": 32,
+        "memory_used": 36 * GIB,
+        "memory_total": 126 * GIB,
+    }
+    pve1, _, pve3 = answer.data["nodes"]
+    assert pve1 == {
+        "node": "pve1",
+        "status": "online",
+        "cpu": 0.2,  # of /nodes: the node's own first answer is 0
+        "cpus": 16,
+        "memory_used": 25 * GIB,
+        "memory_total": 63 * GIB,
+        "disk_used": 9 * GIB,
+        "disk_total": 94 * GIB,
+        "uptime": 1_052_000,
+        "load": [0.52, 0.40, 0.31],
+        "version": "9.1.2",
+    }
+    assert pve3["status"] == "offline"
+    assert pve3["cpu"] is pve3["uptime"] is pve3["memory_used"] is None
+
+
+def test_list_machines(call: Call, demo: Cluster) -> None:
+    answer = call("list_machines")
+    assert answer.text.splitlines() == [
+        "11 machines on 3 nodes: 5 running, 4 stopped, 1 paused, 1 unknown",
+        "pve3 is offline: what its machines do is unknown.",
+        "vm_id name, node, type, status, CPU, memory, uptime:",
+        "100 web, pve1, qemu, running, 7 % of 4, 2.0/4.0 GiB, 12d 0h, tags prod front",
+        "101 db, pve2, qemu, running, 12 % of 4, 3.0/4.0 GiB, 40d 0h, tags prod",
+        "102 broken, pve1, qemu, stopped, 4 CPU, 4.0 GiB",
+        "103 paused, pve1, qemu, paused, 22 % of 4, 2.0/4.0 GiB, 2d 0h",
+        (
+            "104 in-backup, pve2, qemu, running, 27 % of 4, 3.0/4.0 GiB, 3d 0h, "
+            "locked (backup)"
+        ),
+        "105 old-windows, pve1, qemu, running, 7 % of 4, 1.0/4.0 GiB, 90d 0h",
+        "106 build, pve2, qemu, stopped, 4 CPU, 4.0 GiB",
+        "107 (no name), pve3, qemu, unknown",
+        "200 dns, pve1, lxc, running, 2 % of 1, 64.0/512.0 MiB, 5d 0h",
+        "201 proxy, pve2, lxc, stopped, 1 CPU, 512.0 MiB",
+        "900 debian-13, pve1, qemu, stopped, 4 CPU, 4.0 GiB, template",
+    ]
+    machines = {each["vm_id"]: each for each in answer.data["machines"]}
+    assert list(machines) == sorted(machines)
+    assert machines[100] == {
+        "vm_id": 100,
+        "name": "web",
+        "node": "pve1",
+        "type": "qemu",
+        "status": "running",
+        "cpu": pytest.approx(0.07),
+        "cpus": 4,
+        "memory_used": 2 * GIB,
+        "memory_total": 4 * GIB,
+        "uptime": pytest.approx(12 * 86_400, abs=5),
+        "template": False,
+        "lock": None,
+        "tags": ["prod", "front"],
+        "live": True,
+    }
+    assert machines[107] == {
+        "vm_id": 107,
+        "name": None,
+        "node": "pve3",
+        "type": "qemu",
+        "status": "unknown",
+        "cpu": None,
+        "cpus": None,
+        "memory_used": None,
+        "memory_total": None,
+        "uptime": None,
+        "template": False,
+        "lock": None,
+        "tags": [],
+        "live": False,
+    }
+
+
+def test_list_machines_of_one_node_or_status(call: Call, demo: Cluster) -> None:
+    on_pve2 = call("list_machines", node="pve2")
+    assert [m["vm_id"] for m in on_pve2.data["machines"]] == [101, 104, 106, 201]
+    assert on_pve2.text.startswith("4 machines on pve2: 2 running, 2 stopped\n")
+    paused = call("list_machines", status="paused")
+    assert [m["vm_id"] for m in paused.data["machines"]] == [103]
+    both = call("list_machines", node="pve2", status="stopped")
+    assert [m["vm_id"] for m in both.data["machines"]] == [106, 201]
+    none = call("list_machines", node="pve2", status="paused")
+    assert none.data["machines"] == []
+    assert none.text == (
+        "No machine on pve2 is paused. There are: 2 running, 2 stopped."
+    )
+    offline = call("list_machines", node="pve3")
+    assert [m["status"] for m in offline.data["machines"]] == ["unknown"]
+
+
+def test_a_filter_asks_no_other_node(call_once: Call, demo: Cluster) -> None:
+    call_once("list_machines", node="pve2")
+    assert not [path for _, path in demo.sent if "/nodes/pve1" in path]
+
+
+def test_a_node_that_does_not_exist_names_those_that_do(
+    call: Call, demo: Cluster
+) -> None:
+    answer = call("list_machines", node="pve9")
+    assert answer.is_error
+    assert answer.text == "There is no node pve9. The nodes are: pve1, pve2, pve3."
+
+
+def test_list_storage(call: Call, demo: Cluster) -> None:
+    answer = call("list_storage")
+    assert answer.text.splitlines() == [
+        "8 storages: 5 active, 1 inactive, 2 unknown",
+        "pve3 is offline: what its storages hold is unknown.",
+        "old-nas is not active on pve1, pve2.",
+        (
+            "nfs1, nfs, active, 60 % of 10.0 TiB used, 4.0 TiB free, "
+            "shared by pve1 pve2 pve3, for images iso"
+        ),
+        (
+            "local, dir, active, 0 % of 50.0 GiB used, 50.0 GiB free, on pve1, "
+            "for backup iso vztmpl"
+        ),
+        (
+            "local, dir, active, 0 % of 50.0 GiB used, 50.0 GiB free, on pve2, "
+            "for backup iso vztmpl"
+        ),
+        (
+            "local-lvm, lvmthin, active, 0 % of 100.0 GiB used, 100.0 GiB free, on pve1, "
+            "for images rootdir"
+        ),
+        (
+            "local-lvm, lvmthin, active, 0 % of 100.0 GiB used, 100.0 GiB free, on pve2, "
+            "for images rootdir"
+        ),
+        "old-nas, cifs, inactive, shared by pve1 pve2 pve3, for backup",
+        "local, dir, unknown, on pve3, for backup iso vztmpl",
+        "local-lvm, lvmthin, unknown, on pve3, for images rootdir",
+    ]
+    storages = {(s["storage"], *s["nodes"]): s for s in answer.data["storages"]}
+    assert list(storages) == sorted(storages)
+    assert storages["nfs1", "pve1", "pve2", "pve3"] == {
+        "storage": "nfs1",
+        "type": "nfs",
+        "nodes": ["pve1", "pve2", "pve3"],
+        "shared": True,
+        "active": True,
+        "content": ["images", "iso"],
+        "used": 6 << 40,
+        "total": 10 << 40,
+        "available": 4 << 40,
+    }
+    dead = storages["old-nas", "pve1", "pve2", "pve3"]
+    assert dead["active"] is False
+    assert dead["total"] is dead["used"] is dead["available"] is None
+    assert storages["local", "pve3"]["active"] is None
+
+
+def test_start_machine(call: Call, demo: Cluster) -> None:
+    answer = call("start_machine", vm_id=106, node="pve2")
+    assert answer.text == "Started VM 106 (build) on pve2; it is running."
+    assert demo.posts == ["/pve2/qemu/106/status/start"]
+    task = demo.pve.tasklog[-1]["upid"]
+    assert answer.data == {
+        "vm_id": 106,
+        "name": "build",
+        "node": "pve2",
+        "type": "qemu",
+        "action": "start",
+        "status": "running",
+        "changed": True,
+        "finished": True,
+        "task": task,
+        "message": answer.text,
+    }
+
+
+def test_stop_machine_asks_the_guest(call: Call, demo: Cluster) -> None:
+    answer = call("stop_machine", vm_id=200, node="pve1")
+    assert answer.text == "Shut down container 200 (dns) on pve1; it is stopped."
+    assert demo.posts == ["/pve1/lxc/200/status/shutdown"]
+    assert answer.data["status"] == "stopped"
+
+
+def test_stop_machine_with_force_cuts_the_power(call: Call, demo: Cluster) -> None:
+    answer = call("stop_machine", vm_id=105, node="pve1", force=True)
+    assert (
+        answer.text == "Cut the power of VM 105 (old-windows) on pve1; it is stopped."
+    )
+    assert demo.posts == ["/pve1/qemu/105/status/stop"]
+
+
+def test_reboot_machine(call: Call, demo: Cluster) -> None:
+    for vm_id, node, label in (
+        (100, "pve1", "VM 100 (web)"),
+        (200, "pve1", "container 200 (dns)"),
+    ):
+        answer = call("reboot_machine", vm_id=vm_id, node=node)
+        assert answer.text == f"Rebooted {label} on {node}; it is running again."
+        assert answer.data["changed"] is answer.data["finished"] is True
+
+
+def test_an_id_given_as_a_string_is_understood(call: Call, demo: Cluster) -> None:
+    assert not call("start_machine", vm_id="106", node="pve2").is_error
+
+
+def test_a_standalone_host_has_no_cluster(call: Call, cluster: Cluster) -> None:
+    cluster.edit["/cluster/status"] = lambda rows: [rows[1] | {"nodeid": 0}]
+    cluster.pve.add_vm(100, "web", status="running")
+    answer = call("list_infrastructure")
+    assert answer.data["cluster"] is answer.data["quorate"] is None
+    assert answer.text.startswith("1 of 1 node online, CPU 2 % of 4")
+    assert call("list_machines").text.startswith("1 machine on 1 node: 1 running")
+    assert not call("stop_machine", vm_id=100, node="pve1").is_error
+
+
+def test_nothing_is_contacted_before_the_first_call(
+    mode: str, configured: dict[str, str], cluster: Cluster
+) -> None:
+    listed(mode)
+    assert cluster.sent == []
