@@ -556,7 +556,7 @@ class _Power:
             now = time.monotonic()
             if now >= self.deadline:
                 return
-            if self.progress and now - told >= 1:
+            if self.progress and now - told >= 0.7:
                 told = now
                 self.progress(
                     now - self.began, POWER_PATIENCE, f"{self.action} {self.label}"
@@ -619,19 +619,27 @@ class _Power:
             f'list_machines(node="{self.node}") in a minute. {self.advice(machine)}'
         ).rstrip()
 
-    def advice(self, machine: Machine | None) -> str:
-        """What to do about an action that did not reach its goal."""
-        if machine and machine.status == self.goal and self.action != "reboot":
+    def advice(self, machine: Machine | None, reason: str = "") -> str:
+        """What to do about an action that failed for a reason, or goes on."""
+        status = machine.status if machine else "unknown"
+        if status == self.goal and self.action != "reboot":
             return ""
+        if "lock" in reason:
+            return "Another task is at work on it: look again in a minute."
         if self.action == "start":
-            return "Remove the cause before you call start_machine again."
+            return (
+                "Remove the cause before you call start_machine again."
+                if reason
+                else ""
+            )
         if self.action == "stop":
             return "Look at the node's tasks in Proxmox before you try again."
-        then = "" if self.action == "shutdown" else ", start_machine then starts it"
+        if status == "stopped":
+            return "If it stays stopped, call start_machine."
+        then = " and start_machine" if self.action == "reboot" else ""
         return (
-            "A guest that ignores the request can only be stopped with "
-            f"stop_machine(force=True){then}: that cuts its power and loses what it has not "
-            "saved. Ask the user first."
+            f"A guest that ignores this takes stop_machine(force=True){then}: it cuts the "
+            "power and loses what is not saved. Ask the user first."
         )
 
 
@@ -699,7 +707,7 @@ class _Survey:
         ):
             raise self.ground_error
 
-    def notes(self, consequence: str) -> list[str]:
+    def failures(self, consequence: str) -> list[str]:
         """A note for each kind of failure, naming the nodes that had it."""
         kinds: dict[int | str, list[str]] = {}
         for name, error in sorted(self.silent.items()):
@@ -709,11 +717,25 @@ class _Survey:
             for names in kinds.values()
         ]
 
+    def notes(self, things: str) -> list[str]:
+        """What a list of machines or storages is missing, and why."""
+        notes = self.failures(f"its {things} are shown as last known")
+        notes += [
+            f"{name} is offline: the state of its {things} is unknown."
+            for name in sorted(self.offline)
+        ]
+        if self.ground_error:
+            notes.append(
+                f"The cluster's broadcast is missing, and with it the {things} of nodes "
+                f"that did not answer. {self.ground_error}"
+            )
+        return notes
+
 
 def _result(future: Future[Any]) -> Any:
     """A future's result; one that is not there yet counts as not answering."""
     if not future.done() or future.cancelled():
-        raise ProxmoxError(f"No answer within {LIST_PATIENCE:.0f} s.", "timeout")
+        raise ProxmoxError(f"It gave no answer within {LIST_PATIENCE:.0f} s.", "timeout")
     return future.result()
 
 
@@ -1428,7 +1450,8 @@ class ProxmoxClient:
             )
         raise ProxmoxError(
             f"The {power.action} of {power.label} failed: {reason.rstrip('.')}. {now} "
-            f"{power.advice(after)}{self._log_of(power)}",
+            f"{power.advice(after, reason)}".rstrip()
+            + self._log_of(power),
             code,
         )
 

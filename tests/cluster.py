@@ -19,15 +19,17 @@ class Cluster:
     """A FakePve with a token, real answers, and answers that a test shapes itself.
 
     `edit` has functions from what the fake answers to what is sent instead, `raw` whole
-    responses, `delay` seconds, each by path; `sent` lists the requests with their query.
+    responses, `delay` seconds, each by path; `sent` lists the requests with their query,
+    `bodies` what was POSTed.
     """
 
     def __init__(self, pve: FakePve) -> None:
         self.pve = pve
         self.sent: list[tuple[str, str]] = []
         self.edit: dict[str, Callable[[Any], Any]] = {}
-        self.raw: dict[str, Callable[[], Awaitable[web.Response]]] = {}
+        self.raw: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {}
         self.delay: dict[str, float] = {}
+        self.bodies: list[str] = []
         self._original = pve._answer
         pve._answer = self._answer
         pve.apitokens[TOKEN] = SECRET
@@ -52,11 +54,13 @@ class Cluster:
         self, request: web.Request, handler: Any, generic: Any, node: Any
     ) -> web.Response:
         self.sent.append((request.method, request.path_qs))
+        if request.method == "POST":
+            self.bodies.append(await request.text())
         path = request.path.removeprefix("/api2/json")
         if seconds := self.delay.get(path):
             await asyncio.sleep(seconds)
         if respond := self.raw.get(path):
-            return await respond()
+            return await respond(request)
         response = await self._original(request, handler, generic, node)
         if request.method != "GET" or response.status != 200:
             return response
@@ -105,6 +109,13 @@ class Cluster:
                 row["status"] = guest.qmpstatus
             elif row["type"] == "lxc" and row["status"] == "running":
                 row["cpu"] = guest.stats.get("cpu", 0.02)
+
+
+async def drop(request: web.Request) -> web.Response:
+    """A `raw` answer: the connection is closed instead."""
+    assert request.transport
+    request.transport.close()
+    return web.Response()
 
 
 def node_status(usage: Row) -> Row:
