@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import requests
@@ -34,13 +34,14 @@ READ_TIMEOUT = 30.0  # pveproxy gives up on another node after 30 s too
 LIST_PATIENCE = 10.0  # a node that has not answered by then counts as not answering
 POWER_PATIENCE = 45.0  # MCP clients commonly give up at 60 s
 
-# A node serves all its guests with three workers, the web interface's calls included.
+# A node serves its guests with three workers, and the web interface needs some too.
 MAX_REQUESTS = 8
 MAX_REQUESTS_A_NODE = 2
 
 NODE_PATTERN = r"^[a-zA-Z0-9]([a-zA-Z0-9\-]*[a-zA-Z0-9])?$"
+MAX_NODE_NAME = 63
 MIN_VM_ID, MAX_VM_ID = 100, 999_999_999
-UPID = re.compile(r"UPID:([a-zA-Z0-9-]+):[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:[^/\s?#%]+:")
+UPID = re.compile(r"UPID:([a-zA-Z0-9-]+)(:[0-9A-Fa-f]{8,9}){3}:[^/\s?#%]+:")
 
 Action = Literal["start", "stop", "shutdown", "reboot"]
 Row = dict[str, Any]  # an object as Proxmox answers it
@@ -48,14 +49,17 @@ Progress = Callable[[float, float, str], None]  # seconds so far, at most, what 
 
 
 class ProxmoxError(Exception):
-    """A failure that a user can meet; its text says what happened and what to do next.
+    """A failure that a user can meet: what happened, and what to do next.
 
-    `code` is the HTTP status, or "refused", "dropped", "timeout" or "not the API".
+    `code` is the HTTP status, or "refused" (it never left), "dropped", "timeout" or
+    "not the API".
     """
 
-    def __init__(self, text: str, code: int | str = "") -> None:
-        super().__init__(text)
+    def __init__(self, cause: str, advice: str = "", code: int | str = "") -> None:
+        self.cause = cause if cause[-1:] in ".?!" else f"{cause}."
+        self.advice = advice
         self.code = code
+        super().__init__(f"{self.cause} {advice}".rstrip())
 
 
 # After these nobody knows whether Proxmox carried out what it was sent.
@@ -193,9 +197,9 @@ def _parse_url(url: str) -> tuple[str, int, str]:
 
 @dataclass
 class Node:
-    """A physical server. Its figures are null while it is offline, and without Sys.Audit
-    on /nodes/NODE. cpu is a fraction of all cpus; memory and disk (the root file system)
-    are bytes, uptime is seconds, load the averages over 1, 5 and 15 minutes."""
+    """A physical server. Its figures are null while it is offline and without Sys.Audit
+    on /nodes/NODE. cpu is a fraction of all cpus; memory and disk (the root file
+    system) are bytes, uptime is seconds, load is the averages of 1, 5, 15 minutes."""
 
     node: str
     status: str  # online | offline | unknown (no statistics; usually it still answers)
@@ -246,8 +250,8 @@ class Infrastructure:
 class Machine:
     """A VM (qemu) or container (lxc). cpu is a fraction of its cpus, memory is bytes,
     uptime is seconds; null where unknown. status is running, stopped, unknown (its node
-    is offline) or a QEMU state such as paused. live is false for the last known state of
-    a machine whose node did not answer."""
+    is offline) or a QEMU state such as paused. live is false for the last known state
+    of a machine whose node did not answer."""
 
     vm_id: int
     name: str | None
@@ -304,9 +308,9 @@ class Storages:
 
 @dataclass
 class PowerResult:
-    """What a power action did. status is the state after it, read live; changed is false
-    where nothing had to be sent; finished is false where it still goes on; task is the
-    UPID of Proxmox's task, null where there is none."""
+    """What a power action did. status is the state after it, read live; changed is
+    false where nothing had to be done, finished is false where it still goes on; task
+    is the UPID of Proxmox's task, null where there is none."""
 
     vm_id: int
     name: str | None
@@ -320,7 +324,7 @@ class PowerResult:
     message: str
 
 
-# --- Reading rows: pure functions -----------------------------------------------------
+# --- Reading what Proxmox answers: pure functions -------------------------------------
 
 
 def _number(value: Any) -> float | None:
@@ -403,6 +407,41 @@ def add_up(nodes: list[Node]) -> Totals:
     )
 
 
+def overlay(node: Node, live: NodeResources | None) -> Node:
+    """A node of /nodes with its own live figures; its status and cpu stay."""
+    if live is None:
+        return node
+    known = {
+        key: value for key in vars(node) if (value := getattr(live, key)) is not None
+    }
+    known["status"] = node.status
+    if node.cpu is not None:
+        known["cpu"] = node.cpu
+    return replace(node, **known)
+
+
+def nodes_named_by(ground: list[Row]) -> list[Row]:
+    """Rows like those of /nodes, from a broadcast that names nodes.
+
+    /cluster/status has rows of nodes, the others have rows that lie on nodes.
+    """
+    online = {0: "offline", 1: "online"}
+    return [
+        {
+            "node": row.get("node") or row.get("name"),
+            "status": online.get(row.get("online", -1), "unknown"),
+        }
+        for row in ground
+        if row.get("type") != "cluster"
+    ]
+
+
+def row_of(vm_id: int, rows: list[Row]) -> Row | None:
+    """The machine's row among those of /cluster/resources."""
+    guests = (row for row in rows if row.get("type") in ("qemu", "lxc"))
+    return next((row for row in guests if _int(row.get("vmid")) == vm_id), None)
+
+
 def lay_machines(
     ground: list[Row], live: list[Row], offline: set[str]
 ) -> list[Machine]:
@@ -478,22 +517,15 @@ def lay_storages(
         for row in live
         # Not enabled: disabled, or assigned to other nodes only.
         if row.get("storage") and _flag(row.get("enabled", 1))
-    ] + [
-        _read_storage(
-            row,
-            row.get("plugintype"),
-            row.get("status") == "available" and row["node"] in silent or None,
-        )
-        for row in ground
-        if row.get("type") == "storage"
-        and row.get("storage")
-        and row.get("node") in silent | offline
     ]
+    for row in ground:
+        if row.get("type") == "storage" and row.get("node") in silent | offline:
+            up = row.get("status") == "available" and row["node"] in silent
+            rows.append(_read_storage(row, row.get("plugintype"), up or None))
     stores: dict[tuple[str, str], list[Storage]] = {}
-    for row in rows:
-        stores.setdefault((row.storage, "" if row.shared else row.nodes[0]), []).append(
-            row
-        )
+    for storage in rows:
+        key = (storage.storage, "" if storage.shared else storage.nodes[0])
+        stores.setdefault(key, []).append(storage)
     rank = {True: 0, False: 1, None: 2}
     return [
         replace(
@@ -519,37 +551,667 @@ def _read_storage(row: Row, type_: Any, active: bool | None) -> Storage:
     )
 
 
-# --- Power: what is checked and said, pure --------------------------------------------
+# --- The client -----------------------------------------------------------------------
 
 
-@dataclass(eq=False)
-class _Power:
-    """One power action on its way."""
+class ProxmoxClient:
+    """A thin client of the Proxmox VE API, to be used from several threads at once.
 
-    node: str
-    vm_id: int
-    action: Action
-    progress: Progress | None = None
-    label: str = ""
-    task: str | None = None
-    sent: float | None = None
-    began: float = field(default_factory=time.monotonic)
+    Every method raises ProxmoxError, and nothing else, for what a user can meet.
+    """
 
-    @property
-    def deadline(self) -> float:
-        return self.began + POWER_PATIENCE
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._api = ProxmoxAPI(
+            settings.host,
+            port=settings.port,
+            path_prefix=settings.prefix or None,
+            user=settings.user,
+            token_name=settings.token_name,
+            token_value=settings.token_secret,
+            verify_ssl=settings.verify_ssl,
+        )
+        self._transport = _Transport()
+        session = self._api._store["session"]  # proxmoxer has no public way to it
+        session.mount("https://", self._transport)
+        session.max_redirects = 0  # the API never redirects; a login page does
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._places = threading.BoundedSemaphore(MAX_REQUESTS)
+        self._places_at: dict[str, threading.BoundedSemaphore] = {}
+        self._actions: set[_PowerAction] = set()
 
-    @property
-    def goal(self) -> str:
-        return "stopped" if self.action in ("stop", "shutdown") else "running"
+    # The door
 
-    def soon(self) -> float:
-        """A deadline for one look: none may use up the whole wait."""
+    def _send(
+        self, method: Callable[..., Any], deadline: float, node: str = "", **params: Any
+    ) -> Any:
+        """Every request goes out here, and every error comes back from here."""
+        began = time.monotonic()
+        with self._place(node, deadline):
+            self._transport.limit.deadline = deadline
+            try:
+                return method(**params)
+            except ResourceException as error:
+                raise refused(error, self.settings, node) from None
+            except OSError as error:  # as all of requests' are
+                seconds = time.monotonic() - began
+                raise unanswered(error, self.settings, seconds) from None
+            except (KeyError, TypeError, AttributeError):
+                # proxmoxer's own, for JSON that is not Proxmox's.
+                raise not_the_api(self.settings) from None
+
+    @contextmanager
+    def _place(self, node: str, deadline: float) -> Iterator[None]:
+        """A place among the requests in flight: to this node, then in all."""
+        at_node = threading.BoundedSemaphore(MAX_REQUESTS_A_NODE)
+        places = [self._places_at.setdefault(node, at_node)] if node else []
+        taken = []
+        try:
+            for place in [*places, self._places]:
+                if not place.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                    raise ProxmoxError(
+                        f"{node or 'Proxmox'} is still busy with earlier requests",
+                        "Try again in a minute.",
+                        "refused",
+                    )
+                taken.append(place)
+            yield
+        finally:
+            for place in taken:
+                place.release()
+
+    def _get(
+        self, resource: Any, deadline: float, node: str = "", **params: Any
+    ) -> Any:
+        """GET, and once more after a dropped connection: pveproxy closes idle ones."""
+        try:
+            return self._send(resource.get, deadline, node, **params)
+        except ProxmoxError as error:
+            if error.code != "dropped":
+                raise
+            return self._send(resource.get, deadline, node, **params)
+
+    def _rows(
+        self, resource: Any, deadline: float, node: str = "", **params: Any
+    ) -> list[Row]:
+        """GET a list of objects."""
+        rows = self._get(resource, deadline, node, **params)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise not_the_api(self.settings)
+        return rows
+
+    def _object(self, resource: Any, deadline: float, node: str) -> Row:
+        """GET one object."""
+        row = self._get(resource, deadline, node)
+        # proxmoxer makes {"errors": b"..."} of an answer that is not JSON.
+        if not isinstance(row, dict) or isinstance(row.get("errors"), bytes):
+            raise not_the_api(self.settings)
+        return row
+
+    # Nodes
+
+    def get_nodes(self) -> list[Node]:
+        """Every node of the cluster, offline ones too, by name.
+
+        GET /nodes, which each node broadcasts every 10 s. load and version are None;
+        without Sys.Audit on /nodes/NODE so are the figures. Raises ProxmoxError.
+        """
+        rows = self._rows(self._api.nodes, time.monotonic() + READ_TIMEOUT)
+        nodes = [read_node(row) for row in rows if row.get("node")]
+        return sorted(nodes, key=lambda node: node.node)
+
+    def get_node_resources(self, node: str) -> NodeResources:
+        """CPU, memory, swap, root disk, load and version of one node, live.
+
+        GET /nodes/{node}/status. cpu is 0 in the first answer after a while: get_nodes
+        knows better. Raises ProxmoxError, with code 403 without Sys.Audit.
+        """
+        check_target(node)
+        return self._ask_resources(node, time.monotonic() + READ_TIMEOUT)
+
+    def _ask_resources(self, node: str, deadline: float) -> NodeResources:
+        row = self._object(self._api.nodes(node).status, deadline, node)
+        return read_node_resources(node, row)
+
+    def get_overview(self) -> Infrastructure:
+        """The cluster's name and quorum, every node, and the totals of the online ones.
+
+        GET /nodes, /cluster/status, and /nodes/{node}/status of every node that is not
+        offline. Raises ProxmoxError where nothing at all could be had.
+        """
+        survey = _Survey(
+            self,
+            lambda deadline: self._rows(self._api.cluster.status, deadline),
+            self._ask_resources,
+        )
+        nodes = [
+            overlay(read_node(row), survey.answers.get(name))
+            for name, row in sorted(survey.nodes.items())
+        ]
+        clusters = [row for row in survey.ground if row.get("type") == "cluster"]
+        cluster = clusters[0] if clusters else {}
+        notes = survey.failures("its load, version and freshest figures are missing")
+        # Without the right to ask (403) both are null, as on a standalone host.
+        if survey.ground_error and survey.ground_error.code != 403:
+            cause = survey.ground_error.cause
+            notes.append(f"The cluster's name and quorum are missing. {cause}")
+        return Infrastructure(
+            cluster=cluster.get("name"),
+            quorate=_flag(cluster.get("quorate")) if cluster else None,
+            nodes=nodes,
+            totals=add_up(nodes),
+            notes=notes,
+        )
+
+    # Machines and storages
+
+    def get_all_machines(self, node: str | None = None) -> Machines:
+        """Every VM and container of every node, or of one, by vm_id.
+
+        GET /nodes/{node}/qemu and /lxc of every node that is not offline, laid on
+        /cluster/resources?type=vm. Proxmox leaves out those without VM.Audit on
+        /vms/ID. Raises ProxmoxError where nothing at all could be had, and for a node
+        that does not exist.
+        """
+        failed: dict[str, ProxmoxError] = {}
+
+        def ask(name: str, deadline: float) -> list[Row]:
+            rows: list[Row] = []
+            # One after the other: a node that hangs holds up one request, not two.
+            for kind in ("qemu", "lxc"):
+                resource = getattr(self._api.nodes(name), kind)
+                try:
+                    found = self._rows(resource, deadline, name)
+                except ProxmoxError as error:
+                    failed[name] = error
+                    if error.code != 500:
+                        break
+                    # A VM that vanishes meanwhile fails the whole list, once.
+                    try:
+                        found = self._rows(resource, deadline, name)
+                    except ProxmoxError:
+                        continue
+                    del failed[name]
+                rows += [{**row, "node": name, "type": kind} for row in found]
+            return rows
+
+        survey = _Survey(
+            self,
+            lambda end: self._rows(self._api.cluster.resources, end, type="vm"),
+            ask,
+            node,
+        )
+        survey.silent |= failed
+        survey.raise_if_empty()
+        live = [row for rows in survey.answers.values() for row in rows]
+        machines = [
+            machine
+            for machine in lay_machines(survey.ground, live, survey.offline)
+            if node in (None, machine.node)
+        ]
+        notes = survey.notes("machines")
+        if not machines:
+            notes.append(self._nothing("machines", "VM.Audit on /vms"))
+        return Machines(machines, notes)
+
+    def get_storage_status(self, node: str) -> list[Storage]:
+        """The storages of one node, by name: capacity, use, whether active.
+
+        GET /nodes/{node}/storage, live; a dead NFS server makes it take 10 s. Proxmox
+        leaves out those without Datastore.Audit on /storage/ID. Raises ProxmoxError.
+        """
+        check_target(node)
+        rows = self._ask_storage(node, time.monotonic() + READ_TIMEOUT)
+        return lay_storages([], rows, set(), set())
+
+    def _ask_storage(self, node: str, deadline: float) -> list[Row]:
+        rows = self._rows(self._api.nodes(node).storage, deadline, node)
+        return [{**row, "node": node} for row in rows]
+
+    def get_all_storage(self) -> Storages:
+        """Every storage of every node, a shared one once, by name and node.
+
+        GET /nodes/{node}/storage of every node that is not offline, and for the others
+        /cluster/resources?type=storage. Proxmox leaves out those without
+        Datastore.Audit on /storage/ID. Raises ProxmoxError where nothing at all could
+        be had.
+        """
+        survey = _Survey(
+            self,
+            lambda end: self._rows(self._api.cluster.resources, end, type="storage"),
+            self._ask_storage,
+        )
+        survey.raise_if_empty()
+        live = [row for rows in survey.answers.values() for row in rows]
+        silent = set(survey.silent)
+        storages = lay_storages(survey.ground, live, silent, survey.offline)
+        notes = survey.notes("storages")
+        for storage in storages:
+            dead = [
+                row["node"]
+                for row in live
+                if row.get("storage") == storage.storage
+                and not _flag(row.get("active"))
+            ]
+            if storage.active and storage.shared and dead:
+                notes.append(
+                    f"{storage.storage} is not active on {', '.join(sorted(dead))}."
+                )
+        if not storages:
+            notes.append(self._nothing("storages", "Datastore.Audit on /storage"))
+        return Storages(storages, notes)
+
+    def _nothing(self, things: str, privilege: str) -> str:
+        return (
+            f"Proxmox shows no {things} to the token {self.settings.token_id}. If "
+            f"there are some, it lacks {privilege}: grant that to the user and, with "
+            "privilege separation, to the token as well."
+        )
+
+    # Power
+
+    def get_machine_status(self, node: str, vm_id: int) -> Machine:
+        """The live state of one machine, VM or container.
+
+        GET /cluster/resources, which tells what it is and where it is, then
+        /nodes/{node}/{qemu|lxc}/{vm_id}/status/current. Raises ProxmoxError, which
+        names the right node where it is on another one.
+        """
+        check_target(node, vm_id)
+        deadline = time.monotonic() + READ_TIMEOUT
+        return self._state(self._find(node, vm_id, deadline), deadline)
+
+    def set_machine_state(
+        self,
+        node: str,
+        vm_id: int,
+        action: Action,
+        progress: Progress | None = None,
+    ) -> PowerResult:
+        """Start, stop (cut the power), shut down or reboot a machine, and wait for it.
+
+        POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}, once; then its task and
+        the live state are read, 45 s in all, and `progress` is called about every
+        second. Writes one audit line. Raises ProxmoxError where the action was refused
+        or failed, or where its outcome is unknown.
+        """
+        power = _PowerAction(self, node, vm_id, action, progress)
+        self._actions.add(power)
+        outcome = "failed unexpectedly"
+        try:
+            check_target(node, vm_id)
+            if action not in get_args(Action):
+                actions = ", ".join(get_args(Action))
+                raise ProxmoxError(f"action must be one of: {actions}")
+            result = power.run()
+            outcome = result.message
+        except ProxmoxError as error:
+            outcome = f"error: {error}"
+            raise
+        finally:
+            self._actions.discard(power)
+            power.audit(outcome)
+        return result
+
+    def abandon(self) -> None:
+        """Write an audit line for each action that was sent and is still waited for."""
+        for power in list(self._actions):
+            if power.sent:
+                power.audit("unknown: the server ended before the action did")
+
+    def _find(self, node: str, vm_id: int, deadline: float) -> Row:
+        """The machine's row of /cluster/resources; an error says why there is none."""
+        rows = self._rows(self._api.cluster.resources, deadline)
+        nodes = {str(row["node"]): row for row in rows if row.get("type") == "node"}
+        if node not in nodes:
+            raise unknown_node(node, nodes)
+        machine = row_of(vm_id, rows)
+        if machine is None:
+            raise ProxmoxError(
+                f"There is no machine {vm_id}, or the token {self.settings.token_id} "
+                f"lacks VM.Audit on /vms/{vm_id}",
+                "Call list_machines to see what there is.",
+            )
+        if machine["node"] != node:
+            raise ProxmoxError(
+                f"Machine {vm_id} ({machine.get('name') or 'no name'}) is not on "
+                f"{node} but on {machine['node']}",
+                f'If you mean that one, call again with node="{machine["node"]}".',
+            )
+        if nodes[node].get("status") == "offline":
+            raise ProxmoxError(
+                f"Node {node} is offline: machine {vm_id} cannot be seen or switched",
+                "Call list_infrastructure to see when the node is back.",
+            )
+        return machine
+
+    def _state(self, found: Row, deadline: float) -> Machine:
+        """The live state of a machine that a row of /cluster/resources names."""
+        node, kind, vm_id = str(found["node"]), str(found["type"]), int(found["vmid"])
+        guest = getattr(self._api.nodes(node), kind)(vm_id)
+        row = self._object(guest.status.current, deadline, node)
+        return read_machine(vm_id, {**row, "node": node, "type": kind}, {})
+
+
+class _Transport(HTTPAdapter):
+    """What proxmoxer leaves out: a gate, a deadline, and Proxmox's own words."""
+
+    def __init__(self) -> None:
+        super().__init__(pool_maxsize=MAX_REQUESTS)
+        self.limit = threading.local()  # its deadline is that of this thread's request
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        path = urlsplit(request.url or "").path
+        power = r".*/nodes/[\w-]+/(qemu|lxc)/\d+/status/(start|stop|shutdown|reboot)"
+        if request.method != "GET" and not (
+            request.method == "POST" and re.fullmatch(power, path)
+        ):
+            raise ProxmoxError(f"This server never sends {request.method} {path}")
+        left = self.limit.deadline - time.monotonic()
+        if left <= 0:
+            raise requests.Timeout
+        kwargs["timeout"] = (min(CONNECT_TIMEOUT, left), min(READ_TIMEOUT, left))
+        response = super().send(request, *args, **kwargs)
+        if response.status_code >= 400:
+            # proxmoxer tells the reason phrase, the first line only and lost on the way
+            # through some proxies. PVE 8.3 and later have the whole text in the body.
+            try:
+                response.reason = str(response.json()["message"]).strip()
+            except (ValueError, KeyError, TypeError):
+                log.debug("an error without a message in its body")
+        return response
+
+
+class _Survey:
+    """What the nodes that are not offline answered, and what the cluster broadcasts.
+
+    All are asked at once, and none is waited for longer than LIST_PATIENCE.
+    """
+
+    def __init__(
+        self,
+        client: ProxmoxClient,
+        ground: Callable[[float], list[Row]],
+        ask: Callable[[str, float], Any],
+        only: str | None = None,
+    ) -> None:
+        if only is not None:
+            check_target(only)
+        self.ground: list[Row] = []
+        self.ground_error: ProxmoxError | None = None
+        self.answers: dict[str, Any] = {}
+        self.silent: dict[str, ProxmoxError] = {}
+
+        deadline = time.monotonic() + LIST_PATIENCE
+        pool = ThreadPoolExecutor(MAX_REQUESTS)
+        try:
+            broadcast = pool.submit(ground, deadline)
+            try:
+                rows = client._rows(client._api.nodes, deadline)
+            except ProxmoxError as error:
+                wait([broadcast], deadline - time.monotonic())
+                try:
+                    rows = nodes_named_by(_result(broadcast))
+                except ProxmoxError:
+                    raise error from None
+            self.nodes = {str(row["node"]): row for row in rows if row.get("node")}
+            if only is not None and only not in self.nodes:
+                raise unknown_node(only, self.nodes)
+            wanted = self.nodes.keys() if only is None else {only}
+            self.offline = {
+                name for name in wanted if self.nodes[name].get("status") == "offline"
+            }
+            asked = {
+                name: pool.submit(ask, name, deadline)
+                for name in sorted(wanted - self.offline)
+            }
+            wait([broadcast, *asked.values()], deadline - time.monotonic())
+        finally:
+            # What hangs ends by its own timeout; nobody waits for it.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+        for name, future in asked.items():
+            try:
+                self.answers[name] = _result(future)
+            except ProxmoxError as error:
+                self.silent[name] = error
+        try:
+            self.ground = _result(broadcast)
+        except ProxmoxError as error:
+            self.ground_error = error
+
+    def raise_if_empty(self) -> None:
+        """Raise what went wrong, where nothing at all could be had."""
+        if self.ground_error and self.silent.keys() >= self.nodes.keys() - self.offline:
+            raise self.ground_error
+
+    def failures(self, consequence: str) -> list[str]:
+        """A note for each kind of failure, naming the nodes that had it."""
+        kinds: dict[int | str, list[str]] = {}
+        for name in sorted(self.silent):
+            kinds.setdefault(self.silent[name].code, []).append(name)
+        return [
+            f"{', '.join(names)} did not answer: {consequence}. {self.silent[names[0]]}"
+            for names in kinds.values()
+        ]
+
+    def notes(self, things: str) -> list[str]:
+        """What a list of machines or storages lacks, and why."""
+        notes = self.failures(f"its {things} are shown as last known")
+        for name in sorted(self.offline):
+            notes.append(f"{name} is offline: the state of its {things} is unknown.")
+        if self.ground_error:
+            notes.append(
+                f"The cluster's broadcast is missing, and with it the {things} of "
+                f"nodes that did not answer. {self.ground_error.cause}"
+            )
+        return notes
+
+
+def _result(future: Future[Any]) -> Any:
+    if not future.done() or future.cancelled():
+        raise ProxmoxError(f"No answer within {LIST_PATIENCE:.0f} s", code="timeout")
+    return future.result()
+
+
+class _PowerAction:
+    """One power action on its way, from the look before it to the look after it."""
+
+    def __init__(
+        self,
+        client: ProxmoxClient,
+        node: str,
+        vm_id: int,
+        action: Action,
+        progress: Progress | None,
+    ) -> None:
+        self.client = client
+        self.node = node
+        self.vm_id = vm_id
+        self.action = action
+        self.progress = progress
+        self.goal = "stopped" if action in ("stop", "shutdown") else "running"
+        self.began = time.monotonic()
+        self.deadline = self.began + POWER_PATIENCE
+        self.sent: float | None = None
+        self.task: str | None = None
+
+    def run(self) -> PowerResult:
+        self.found = self.client._find(self.node, self.vm_id, self.deadline)
+        self.before = self.client._state(self.found, self.deadline)
+        label = self.before.label
+        if self.before.status == self.goal and self.action != "reboot":
+            said = f"{label} is already {self.goal}; nothing was sent."
+            return self._result(self.before, said, changed=False)
+        if error := refusal(self.before, self.action):
+            raise error
+        self.sent = time.monotonic()
+        try:
+            self.task = self._post()
+        except ProxmoxError as error:
+            if error.code in ANSWER_LOST:
+                raise ProxmoxError(
+                    f"The answer to the {self.action} of {label} was lost, so its "
+                    f"outcome is unknown. {error.cause}",
+                    f'Call list_machines(node="{self.node}") before you try again.',
+                    error.code,
+                ) from None
+            return self._failed(error.cause, error.advice)
+        status = self._wait_for_task()
+        if status and status != "OK" and not status.startswith("WARNINGS"):
+            return self._failed(status)
+        return self._confirm(status)
+
+    def _post(self) -> str:
+        """Send the action, once; returns the UPID of its task."""
+        guest = getattr(self.client._api.nodes(self.node), self.before.type)(self.vm_id)
+        post = guest.status(self.action).post
+        # A shutdown under way holds the guest's lock, on which a plain stop fails.
+        overrule = {"overrule-shutdown": 1} if self.action == "stop" else {}
+        try:
+            task = self.client._send(post, self.deadline, self.node, **overrule)
+        except ProxmoxError as error:
+            # PVE before 8.2 does not know the parameter, and HA does not allow it.
+            if not overrule or error.code != 400:
+                raise
+            task = self.client._send(post, self.deadline, self.node)
+        if not isinstance(task, str) or not UPID.fullmatch(task):
+            raise not_the_api(self.client.settings)
+        return task
+
+    def _at_task(self) -> tuple[Any, str]:
+        """The task's resource, and the node that has it."""
+        node = str(self.task).split(":")[1]
+        return self.client._api.nodes(node).tasks(self.task), node
+
+    def _wait_for_task(self) -> str | None:
+        """The task's exit status; None where it goes on, or may not be read."""
+        task, node = self._at_task()
+        for _ in self._ticks():
+            try:
+                row = self.client._object(task.status, self._soon(), node)
+            except ProxmoxError as error:
+                if error.code not in ANSWER_LOST:
+                    return None  # the live state will tell
+            else:
+                if row.get("status") == "stopped":
+                    return str(row.get("exitstatus") or "no exit status")
+        return None
+
+    def _confirm(self, status: str | None) -> PowerResult:
+        """Wait until the machine itself shows the outcome.
+
+        The task of a qemu reboot ends when the guest is down, that of an HA-managed
+        guest when the request is queued; and HA may start it on another node.
+        """
+        after: Machine | None = None
+        for _ in self._ticks():
+            try:
+                after = self.client._state(self.found, self._soon())
+            except ProxmoxError as error:
+                if error.code == 500:
+                    self._find_again()
+                continue
+            if after.status == self.goal and self._is_new(after):
+                done = {
+                    "start": f"Started {after.label}; it is running.",
+                    "stop": f"Cut the power of {after.label}; it is stopped.",
+                    "shutdown": f"Shut down {after.label}; it is stopped.",
+                    "reboot": f"Rebooted {after.label}; it is running again.",
+                }[self.action]
+                if status and status != "OK":
+                    done += f" Its task ended with {status}.{self._log()}"
+                return self._result(after, done)
+        seen = f"it is {after.status}" if after else "it cannot be seen"
+        said = (
+            f"The {self.action} of {self.before.label} is not finished after "
+            f"{POWER_PATIENCE:.0f} s: {seen}, and task {self.task} may go on. Call "
+            f'list_machines(node="{self.node}") in a minute. {self._advice(after)}'
+        )
+        last = after or replace(self.before, status="unknown")
+        return self._result(last, said.rstrip(), finished=False)
+
+    def _is_new(self, after: Machine) -> bool:
+        """Whether a reboot has happened: it runs for less long than before, or not for
+        longer than since the request."""
+        since = time.monotonic() - (self.sent or self.began)
+        return self.action != "reboot" or (
+            after.uptime is not None
+            and (after.uptime < (self.before.uptime or 0) or after.uptime <= since)
+        )
+
+    def _find_again(self) -> None:
+        """HA and migrations move machines; a look that fails is repeated next tick."""
+        resources = self.client._api.cluster.resources
+        try:
+            rows = self.client._rows(resources, self._soon(), type="vm")
+        except ProxmoxError as error:
+            log.debug("%s", error)
+        else:
+            self.found = row_of(self.vm_id, rows) or self.found
+
+    def _failed(self, reason: str, advice: str = "") -> PowerResult:
+        """Raise what a refusal or a failed task means, unless the goal is reached."""
+        after: Machine | None = None
+        try:
+            after = self.client._state(self.found, self._soon())
+            now = f"It is {after.status} now."
+        except ProxmoxError as error:
+            now = f"Its state cannot be read: {error.cause}"
+        if (
+            after
+            and after.status == self.goal
+            and re.search("already running|not running", reason)
+        ):
+            said = f"{after.label} is already {self.goal}: something else was faster."
+            return self._result(after, said, changed=False)
+        reason = reason if reason[-1:] in ".?!" else f"{reason}."
+        raise ProxmoxError(
+            f"The {self.action} of {self.before.label} failed: {reason} {now}",
+            (advice or self._advice(after, reason)) + self._log(),
+        )
+
+    def _advice(self, after: Machine | None, reason: str = "") -> str:
+        """What to do about an action that failed, or that goes on (no reason)."""
+        status = after.status if after else "unknown"
+        if status == self.goal and self.action != "reboot":
+            return ""
+        if "lock" in reason:
+            return "Another task is at work on it: look again in a minute."
+        if self.action == "start":
+            return "Remove the cause, then call start_machine again." if reason else ""
+        if self.action == "stop":
+            return "Look at the node's tasks in Proxmox before you try again."
+        if status == "stopped":
+            return "If it stays stopped, call start_machine."
+        then = " and then start_machine" if self.action == "reboot" else ""
+        return (
+            f"A guest that ignores this takes stop_machine(force=True){then}: it cuts "
+            "the power and loses what is not saved. Ask the user first."
+        )
+
+    def _log(self) -> str:
+        """The last lines of the task's log, to be added to a text."""
+        if not self.task:
+            return ""
+        task, node = self._at_task()
+        try:
+            rows = self.client._rows(task.log, self._soon(), node, limit=1000)
+        except ProxmoxError as error:
+            return f"\nThe log of task {self.task} cannot be read: {error.cause}"
+        lines = [str(row.get("t") or "").strip()[:200] for row in rows]
+        tail = "\n".join([line for line in lines if line][-5:])
+        return f"\nTask {self.task} ended its log with\n{tail}"
+
+    def _soon(self) -> float:
+        """A deadline for one look, which may not use up the wait, or is the last."""
         now = time.monotonic()
         return max(min(self.deadline, now + LIST_PATIENCE), now + CONNECT_TIMEOUT)
 
-    def ticks(self) -> Iterator[None]:
-        """Yield at once, then after growing pauses of at most 1 s, until the deadline."""
+    def _ticks(self) -> Iterator[None]:
+        """Yield at once, then after growing pauses of at most 1 s, to the deadline."""
         pause, told = 0.05, time.monotonic()
         while True:
             yield
@@ -558,20 +1220,12 @@ class _Power:
                 return
             if self.progress and now - told >= 0.7:
                 told = now
-                self.progress(
-                    now - self.began, POWER_PATIENCE, f"{self.action} {self.label}"
-                )
+                doing = f"{self.action} {self.before.label}"
+                self.progress(now - self.began, POWER_PATIENCE, doing)
             time.sleep(min(pause, self.deadline - now))
             pause = min(2 * pause, 1.0)
 
-    def rebooted(self, before: Machine, after: Machine) -> bool:
-        """It runs for less long than before, or than since the request was sent."""
-        since = time.monotonic() - (self.sent or self.began)
-        return after.uptime is not None and (
-            after.uptime < (before.uptime or 0) or after.uptime <= since
-        )
-
-    def result(
+    def _result(
         self,
         machine: Machine,
         message: str,
@@ -592,884 +1246,172 @@ class _Power:
         )
 
     def audit(self, outcome: str) -> None:
+        """One line on stderr: the logger adds the time."""
         log.info(
             "audit action=%s machine=%s node=%s task=%s outcome=%s",
             self.action,
             self.vm_id,
             json.dumps(self.node),
             self.task or "none",
-            json.dumps(outcome.splitlines()[0][:400] if outcome else ""),
+            json.dumps(outcome.partition("\n")[0][:400]),
         )
 
-    def done(self, machine: Machine) -> str:
-        said = {
-            "start": "Started {}; it is running.",
-            "stop": "Cut the power of {}; it is stopped.",
-            "shutdown": "Shut down {}; it is stopped.",
-            "reboot": "Rebooted {}; it is running again.",
-        }
-        return said[self.action].format(machine.label)
 
-    def unfinished(self, machine: Machine | None) -> str:
-        """Where things stand when the wait is over; `machine` is None if it cannot be seen."""
-        seen = f"it is {machine.status}" if machine else "it cannot be seen"
-        return (
-            f"The {self.action} of {self.label} is not finished after "
-            f"{POWER_PATIENCE:.0f} s: {seen}, and task {self.task} may still go on. Call "
-            f'list_machines(node="{self.node}") in a minute. {self.advice(machine)}'
-        ).rstrip()
-
-    def advice(self, machine: Machine | None, reason: str = "") -> str:
-        """What to do about an action that failed for a reason, or goes on."""
-        status = machine.status if machine else "unknown"
-        if status == self.goal and self.action != "reboot":
-            return ""
-        if "lock" in reason:
-            return "Another task is at work on it: look again in a minute."
-        if self.action == "start":
-            return (
-                "Remove the cause before you call start_machine again."
-                if reason
-                else ""
-            )
-        if self.action == "stop":
-            return "Look at the node's tasks in Proxmox before you try again."
-        if status == "stopped":
-            return "If it stays stopped, call start_machine."
-        then = " and start_machine" if self.action == "reboot" else ""
-        return (
-            f"A guest that ignores this takes stop_machine(force=True){then}: it cuts the "
-            "power and loses what is not saved. Ask the user first."
-        )
+# --- What errors mean: pure functions -------------------------------------------------
 
 
 def check_target(node: str, vm_id: int = MIN_VM_ID) -> None:
-    """Refuse what must not get into a URL; nothing is sent before this."""
-    if not re.fullmatch(NODE_PATTERN, node):
+    """Raise ProxmoxError for what must not get into a URL."""
+    if len(node) > MAX_NODE_NAME or not re.fullmatch(NODE_PATTERN, node):
         raise ProxmoxError(
-            "node is not a node's name: letters, digits and hyphens only, e.g. pve1. Call "
-            "list_infrastructure to see the nodes."
+            "node must be a node's name: letters, digits and hyphens",
+            "Call list_infrastructure to see the nodes.",
         )
     if not MIN_VM_ID <= vm_id <= MAX_VM_ID:
         raise ProxmoxError(
-            f"vm_id is not from {MIN_VM_ID} to {MAX_VM_ID}. Call list_machines to see them."
+            f"vm_id must be a whole number from {MIN_VM_ID} to {MAX_VM_ID}",
+            "Call list_machines to see the machines.",
         )
 
 
 def unknown_node(node: str, nodes: Iterable[str]) -> ProxmoxError:
     return ProxmoxError(
-        f"There is no node {node}. The nodes are: {', '.join(sorted(nodes))}."
+        f"There is no node {node}", f"Nodes: {', '.join(sorted(nodes))}."
     )
 
 
-def refusal(machine: Machine, action: Action) -> str | None:
-    """Why the action cannot work on a machine in this state, and what to do; or None."""
+def refusal(machine: Machine, action: Action) -> ProxmoxError | None:
+    """Why the action cannot work on a machine in this state, and what to do instead."""
     label, lock = machine.label, machine.lock
     if machine.template:
-        return f"{label} is a template, which never runs. Clone it in Proxmox, start the clone."
+        return ProxmoxError(
+            f"{label} is a template, which cannot run",
+            "Clone it in Proxmox and start the clone.",
+        )
     if action == "reboot" and machine.status == "stopped":
-        return f"{label} is stopped and cannot reboot. Call start_machine instead."
-    # A hibernated VM has the lock suspended, and starting resumes it.
+        return ProxmoxError(f"{label} is stopped", "Call start_machine instead.")
+    # A hibernated VM has the lock suspended, and starting it resumes it.
     exempt = {("start", "suspended"), ("start", "mounted"), ("stop", "mounted")}
     if lock and (action, lock) not in exempt:
         tool = "qm" if machine.type == "qemu" else "pct"
-        return (
-            f"{label} is locked ({lock}). Wait until that task is over and try again; if none "
-            f"runs, an administrator removes the lock with: {tool} unlock {machine.vm_id}"
+        return ProxmoxError(
+            f"{label} is locked ({lock})",
+            "Try again when that task is over. If no such task runs, an administrator "
+            f"can remove the lock: {tool} unlock {machine.vm_id}",
         )
     if machine.status not in ("running", "stopped") and action != "stop":
-        return (
-            f"{label} is {machine.status}: its guest does not run, so a {action} cannot work. "
-            "Resume it in Proxmox, or call stop_machine(force=True), which cuts its power and "
-            "loses what it has not saved."
+        return ProxmoxError(
+            f"{label} is in state {machine.status}, in which {action} does not work",
+            "Resume it in Proxmox; or call stop_machine(force=True), which cuts its "
+            "power and loses what is not saved.",
         )
     return None
 
 
-# --- Lists: what came of asking -------------------------------------------------------
-
-
-@dataclass
-class _Survey:
-    """What every node and the broadcast answered."""
-
-    nodes: dict[str, Row]
-    offline: set[str]
-    answers: dict[str, Any] = field(default_factory=dict)
-    silent: dict[str, ProxmoxError] = field(default_factory=dict)
-    ground: list[Row] = field(default_factory=list)
-    ground_error: ProxmoxError | None = None
-
-    def raise_if_empty(self) -> None:
-        """Raise what went wrong where nothing at all could be had."""
-        if self.ground_error and len(self.silent) == len(self.nodes) - len(
-            self.offline
-        ):
-            raise self.ground_error
-
-    def failures(self, consequence: str) -> list[str]:
-        """A note for each kind of failure, naming the nodes that had it."""
-        kinds: dict[int | str, list[str]] = {}
-        for name, error in sorted(self.silent.items()):
-            kinds.setdefault(error.code, []).append(name)
-        return [
-            f"{', '.join(names)} did not answer: {consequence}. {self.silent[names[0]]}"
-            for names in kinds.values()
-        ]
-
-    def notes(self, things: str) -> list[str]:
-        """What a list of machines or storages is missing, and why."""
-        notes = self.failures(f"its {things} are shown as last known")
-        notes += [
-            f"{name} is offline: the state of its {things} is unknown."
-            for name in sorted(self.offline)
-        ]
-        if self.ground_error:
-            notes.append(
-                f"The cluster's broadcast is missing, and with it the {things} of nodes "
-                f"that did not answer. {self.ground_error}"
-            )
-        return notes
-
-
-def _result(future: Future[Any]) -> Any:
-    """A future's result; one that is not there yet counts as not answering."""
-    if not future.done() or future.cancelled():
-        raise ProxmoxError(f"It gave no answer within {LIST_PATIENCE:.0f} s.", "timeout")
-    return future.result()
-
-
-def _row_of(vm_id: int, rows: list[Row]) -> Row | None:
-    """The machine's row among those of /cluster/resources."""
-    guests = (row for row in rows if row.get("type") in ("qemu", "lxc"))
-    return next((row for row in guests if _int(row.get("vmid")) == vm_id), None)
-
-
-def overlay(node: Node, live: NodeResources | None) -> Node:
-    """A node of /nodes with what it says of itself; cpu stays, where known."""
-    if live is None:
-        return node
-    known = {k: v for k in vars(node) if (v := getattr(live, k)) is not None}
-    if node.cpu is not None:
-        known["cpu"] = node.cpu
-    return replace(node, **known)
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """The innermost of the exceptions that requests and urllib3 wrap in each other."""
-    inner = (
-        *error.args,
-        getattr(error, "reason", None),
-        error.__cause__,
-        error.__context__,
+def not_the_api(settings: Settings) -> ProxmoxError:
+    return ProxmoxError(
+        f"{settings.address} answers, but not as a Proxmox VE API: it is a login page, "
+        "a proxy or another service",
+        "Correct PROXMOX_URL: the API's port is usually 8006.",
+        "not the API",
     )
-    cause = next((each for each in inner if isinstance(each, BaseException)), None)
-    return error if cause is None else _root_cause(cause)
 
 
-# --- The door -------------------------------------------------------------------------
-
-
-class _Transport(HTTPAdapter):
-    """What proxmoxer leaves out: a gate, a deadline and Proxmox's own words."""
-
-    def __init__(self) -> None:
-        super().__init__(pool_maxsize=MAX_REQUESTS)
-        self.limit = threading.local()  # .deadline of the request this thread sends
-
-    def send(
-        self,
-        request: requests.PreparedRequest,
-        stream: bool = False,
-        timeout: Any = None,
-        verify: bool | str = True,
-        cert: Any = None,
-        proxies: Mapping[str, str] | None = None,
-    ) -> requests.Response:
-        path = urlsplit(request.url or "").path
-        if request.method != "GET" and not (
-            request.method == "POST"
-            and re.search(r"/(qemu|lxc)/\d+/status/(start|stop|shutdown|reboot)$", path)
-        ):
-            raise ProxmoxError(
-                f"{request.method} {path} is not for this server; not sent."
-            )
-        left = self.limit.deadline - time.monotonic()
-        if left <= 0:
-            raise requests.Timeout
-        timeouts = (min(CONNECT_TIMEOUT, left), min(READ_TIMEOUT, left))
-        response = super().send(request, stream, timeouts, verify, cert, proxies)
-        if response.status_code >= 400:
-            # proxmoxer tells the reason phrase, which is the first line only and is lost
-            # behind HTTP/2; Proxmox's whole text is in the body, since PVE 8.3.
-            try:
-                response.reason = response.json()["message"].strip() or response.reason
-            except (ValueError, KeyError, TypeError, AttributeError):
-                pass  # an older Proxmox, or an empty body: the reason phrase stays
-        return response
-
-
-class ProxmoxClient:
-    """A thin client of the Proxmox VE API, safe to use from several threads.
-
-    Every method raises ProxmoxError, and nothing else, for what a user can meet.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._api = ProxmoxAPI(
-            settings.host,
-            port=settings.port,
-            path_prefix=settings.prefix or None,
-            user=settings.user,
-            token_name=settings.token_name,
-            token_value=settings.token_secret,
-            verify_ssl=settings.verify_ssl,
-            timeout=READ_TIMEOUT,
-        )
-        self._transport = _Transport()
-        session = self._api._store["session"]  # proxmoxer has no public way to it
-        session.mount("https://", self._transport)
-        session.max_redirects = 0  # the API never redirects; a login page does
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._gate = threading.BoundedSemaphore(MAX_REQUESTS)
-        self._node_gates: dict[str, threading.BoundedSemaphore] = {}
-        self._actions: set[_Power] = set()
-
-    # Requests
-
-    def _get(
-        self, resource: Any, deadline: float, node: str = "", **params: Any
-    ) -> Any:
-        """GET, once more where the connection was dropped: pveproxy closes idle ones."""
-        try:
-            return self._send(resource.get, deadline, node, **params)
-        except ProxmoxError as error:
-            if error.code != "dropped":
-                raise
-            return self._send(resource.get, deadline, node, **params)
-
-    def _rows(
-        self, resource: Any, deadline: float, node: str = "", **params: Any
-    ) -> list[Row]:
-        """GET of a list of objects."""
-        rows = self._get(resource, deadline, node, **params)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise self._not_the_api()
-        return rows
-
-    def _object(self, resource: Any, deadline: float, node: str) -> Row:
-        """GET of one object."""
-        row = self._get(resource, deadline, node)
-        # proxmoxer wraps an answer that is not JSON in a dict of its own.
-        if not isinstance(row, dict) or isinstance(row.get("errors"), bytes):
-            raise self._not_the_api()
-        return row
-
-    def _send(
-        self, method: Callable[..., Any], deadline: float, node: str = "", **params: Any
-    ) -> Any:
-        """The one door: every request goes out here, every error comes back from here."""
-        began = time.monotonic()
-        with self._turn(node, deadline):
-            self._transport.limit.deadline = deadline
-            try:
-                return method(**params)
-            except ResourceException as error:
-                raise self._refused(error, node) from None
-            except OSError as error:  # all of requests' errors are OSErrors
-                raise self._unanswered(error, time.monotonic() - began) from None
-            except (KeyError, TypeError, AttributeError, ValueError):
-                # proxmoxer's, for JSON that is not Proxmox's
-                raise self._not_the_api() from None
-
-    @contextmanager
-    def _turn(self, node: str, deadline: float) -> Iterator[None]:
-        """Wait for a place among the requests in flight, to this node and in all."""
-        gates = [self._gate]
-        if node:
-            mine = threading.BoundedSemaphore(MAX_REQUESTS_A_NODE)
-            gates.insert(0, self._node_gates.setdefault(node, mine))
-        taken = []
-        try:
-            for gate in gates:
-                if not gate.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                    raise ProxmoxError(
-                        f"{node or 'Proxmox'} is still busy with earlier requests. "
-                        "Try again in a minute.",
-                        "busy",
-                    )
-                taken.append(gate)
-            yield
-        finally:
-            for gate in taken:
-                gate.release()
-
-    # Errors
-
-    def _not_the_api(self) -> ProxmoxError:
+def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxError:
+    """What an HTTP status of 400 or more means."""
+    code, token = int(error.status_code), settings.token_id
+    said = str(error.content or "")
+    if isinstance(error.errors, dict):
+        said += "".join(f" {name}: {text}" for name, text in error.errors.items())
+    said = " ".join(said.replace(settings.token_secret, "***").split())[:500]
+    if code == 401:
         return ProxmoxError(
-            f"{self.settings.address} answers, but not as a Proxmox VE API: a login page, a "
-            "proxy or another service. Correct PROXMOX_URL; the API's port is usually 8006.",
-            "not the API",
-        )
-
-    def _refused(self, error: ResourceException, node: str) -> ProxmoxError:
-        """What an HTTP status of 400 or more means."""
-        code, who = int(error.status_code), self.settings.token_id
-        said = (
-            str(error.content or "").replace(self.settings.token_secret, "***").strip()
-        )
-        if isinstance(error.errors, dict):
-            details = (f"{key}: {value}" for key, value in error.errors.items())
-            said = " ".join((said + " " + "; ".join(details)).split())
-        said = said[:600]
-        if code == 401:
-            return ProxmoxError(
-                f"Proxmox does not accept the API token {who} ({said or 'no reason given'}). "
-                "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and under Datacenter > "
-                "Permissions > API Tokens that the token exists and has not expired.",
-                code,
-            )
-        if code == 403:
-            return ProxmoxError(self._not_allowed(said), code)
-        if 595 <= code <= 599:
-            return ProxmoxError(
-                f"Proxmox could not reach {f'node {node}' if node else 'the node'} "
-                f"({code} {said}). Look at it with list_infrastructure.",
-                code,
-            )
-        if code in (400, 500):
-            return ProxmoxError(
-                f"Proxmox says: {said or f'HTTP {code}, no reason'}.", code
-            )
-        if code in (502, 503, 504):
-            return ProxmoxError(
-                f"The proxy in front of {self.settings.address} could not pass the request "
-                f"on ({code} {said}). Check that proxy, or point PROXMOX_URL at Proxmox.",
-                code,
-            )
-        error = self._not_the_api()
-        return ProxmoxError(f"{error} (HTTP {code})", error.code)
-
-    def _not_allowed(self, said: str) -> str:
-        user, who = self.settings.user, self.settings.token_id
-        match = re.search(r"\((/[^,\s]*), ([A-Za-z.]+)", said)
-        if not match:
-            return (
-                f"Proxmox refuses the token {who}: {said}. Grant the missing privilege to "
-                "the user and to the token; the README lists them."
-            )
-        path, privilege = match.groups()
-        privileges = (
-            "VM.Audit,VM.PowerMgmt" if privilege.startswith("VM.") else privilege
-        )
-        role = "Mcp" + privileges.split(",")[-1].replace(".", "")
-        return (
-            f"The token {who} lacks {privilege} on {path}. Grant it to user and token: "
-            f"pveum role add {role} --privs {privileges}; pveum acl modify {path} "
-            f"--users {user} --tokens '{who}' --roles {role}"
-        )
-
-    def _unanswered(self, error: OSError, seconds: float) -> ProxmoxError:
-        """What it means that no answer came."""
-        root = _root_cause(error)
-        address = self.settings.address
-        if isinstance(error, requests.TooManyRedirects):
-            return self._not_the_api()
-        if isinstance(error, requests.exceptions.ProxyError):
-            why, code = "the proxy that HTTPS_PROXY names does not answer", "refused"
-            then = "Check HTTPS_PROXY, or name the host in NO_PROXY."
-        elif isinstance(root, ssl.SSLCertVerificationError):
-            why, code = (
-                f"its certificate is not trusted: {root.verify_message}",
-                "refused",
-            )
-            then = (
-                "Set PROXMOX_VERIFY_SSL to the path of Proxmox's CA file (a copy of "
-                "/etc/pve/pve-root-ca.pem) and use a name that is in the certificate; or, "
-                "on a network you trust, PROXMOX_VERIFY_SSL=false."
-            )
-        elif isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError):
-            why, code = (
-                f"no TLS connection: {(root.reason or 'failed').lower()}",
-                "refused",
-            )
-            then = "Check that PROXMOX_URL names the API's port, usually 8006."
-        elif isinstance(root, socket.gaierror):
-            why, code = "the name does not resolve", "refused"
-            then = "Check the host in PROXMOX_URL."
-        elif isinstance(root, ConnectionRefusedError):
-            why, code = "connection refused, nothing listens there", "refused"
-            then = "Check PROXMOX_URL, and that pveproxy runs."
-        elif isinstance(error, requests.ConnectTimeout) or (
-            isinstance(root, OSError)
-            and root.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH)
-        ):
-            why, code = f"no route, tried for {seconds:.0f} s", "refused"
-            then = "Check PROXMOX_URL, the network and the firewall."
-        elif isinstance(root, TimeoutError) or isinstance(error, requests.Timeout):
-            why, code = f"no answer within {seconds:.0f} s", "timeout"
-            then = "Proxmox may be overloaded: try again in a minute."
-        else:
-            why, code = "it closed the connection without an answer", "dropped"
-            then = "Try again; if it stays, check ALLOW_FROM in /etc/default/pveproxy."
-        return ProxmoxError(f"Cannot talk to {address}: {why}. {then}", code)
-
-    # Reading
-
-    def get_nodes(self) -> list[Node]:
-        """Every node of the cluster, offline ones too, by name; load and version are None.
-
-        GET /nodes. Broadcast by each node every 10 s; without Sys.Audit on /nodes/NODE a
-        node's figures are None. Raises ProxmoxError.
-        """
-        rows = self._rows(self._api.nodes, time.monotonic() + READ_TIMEOUT)
-        nodes = (read_node(row) for row in rows if row.get("node"))
-        return sorted(nodes, key=lambda node: node.node)
-
-    def get_node_resources(self, node: str) -> NodeResources:
-        """CPU, memory, swap, root disk, load and version of one physical server, live.
-
-        GET /nodes/{node}/status. cpu is 0 in the first answer after a while: get_nodes
-        knows better. Raises ProxmoxError, with code 403 without Sys.Audit on the node.
-        """
-        check_target(node)
-        return self._node_resources(node, time.monotonic() + READ_TIMEOUT)
-
-    def _node_resources(self, node: str, deadline: float) -> NodeResources:
-        row = self._object(self._api.nodes(node).status, deadline, node)
-        return read_node_resources(node, row)
-
-    def get_overview(self) -> Infrastructure:
-        """The cluster's name and quorum, every node, and the totals of the online ones.
-
-        GET /nodes, /cluster/status, and /nodes/{node}/status of every node that is not
-        offline, all at once. Raises ProxmoxError where nothing at all could be had.
-        """
-        survey = self._survey(
-            lambda deadline: self._rows(self._api.cluster.status, deadline),
-            self._node_resources,
-        )
-        nodes = [
-            overlay(read_node(row), survey.answers.get(name))
-            for name, row in sorted(survey.nodes.items())
-        ]
-        cluster = [row for row in survey.ground if row.get("type") == "cluster"]
-        notes = survey.notes(
-            "load and version are missing, other figures some seconds old"
-        )
-        # Without the right to ask (403) quorum is null, as on a standalone host.
-        if survey.ground_error and survey.ground_error.code != 403:
-            notes.append(
-                f"The cluster's name and quorum are missing. {survey.ground_error}"
-            )
-        return Infrastructure(
-            cluster=cluster[0].get("name") if cluster else None,
-            quorate=_flag(cluster[0].get("quorate")) if cluster else None,
-            nodes=nodes,
-            totals=add_up(nodes),
-            notes=notes,
-        )
-
-    def get_all_machines(self, node: str | None = None) -> Machines:
-        """Every VM and container on every node, or on one, by vm_id.
-
-        GET /nodes/{node}/qemu and /lxc of every node that is not offline, all nodes at
-        once, laid on /cluster/resources?type=vm. Machines without VM.Audit on /vms/ID are
-        left out by Proxmox. Raises ProxmoxError where nothing at all could be had, and
-        for a node that does not exist.
-        """
-        errors: dict[str, ProxmoxError] = {}
-
-        def ask(name: str, deadline: float) -> list[Row]:
-            # One after the other: a node that hangs holds up one request, not two.
-            rows: list[Row] = []
-            for kind in ("qemu", "lxc"):
-                resource = getattr(self._api.nodes(name), kind)
-                try:
-                    try:
-                        found = self._rows(resource, deadline, name)
-                    except ProxmoxError as error:
-                        # A VM that is removed meanwhile fails the whole list, once.
-                        if error.code != 500:
-                            raise
-                        found = self._rows(resource, deadline, name)
-                except ProxmoxError as error:
-                    errors[name] = error
-                    if error.code != 500:
-                        break
-                else:
-                    rows += [{**row, "node": name, "type": kind} for row in found]
-            return rows
-
-        survey = self._survey(
-            lambda deadline: self._rows(
-                self._api.cluster.resources, deadline, type="vm"
-            ),
-            ask,
-            node,
-        )
-        survey.silent |= errors
-        survey.raise_if_empty()
-        rows = [row for answer in survey.answers.values() for row in answer]
-        machines = lay_machines(survey.ground, rows, survey.offline)
-        if node is not None:
-            machines = [machine for machine in machines if machine.node == node]
-        notes = survey.notes("its machines are shown as last known (live: false)")
-        notes += [
-            f"{name} is offline: what its machines do is unknown."
-            for name in sorted(survey.offline)
-        ]
-        if survey.ground_error:
-            notes.append(
-                "The cluster's broadcast is missing, and with it the machines of nodes that "
-                f"did not answer. {survey.ground_error}"
-            )
-        if not machines:
-            notes.append(self._nothing_seen("machines", "VM.Audit on /vms"))
-        return Machines(machines, notes)
-
-    def get_storage_status(self, node: str) -> list[Storage]:
-        """The storages of one node, by name: capacity, use, whether active.
-
-        GET /nodes/{node}/storage, live; a dead NFS server can take it 10 s. Storages
-        without Datastore.Audit on /storage/ID are left out. Raises ProxmoxError.
-        """
-        check_target(node)
-        rows = self._storage_rows(node, time.monotonic() + READ_TIMEOUT)
-        return lay_storages([], rows, set(), set())
-
-    def _storage_rows(self, node: str, deadline: float) -> list[Row]:
-        rows = self._rows(self._api.nodes(node).storage, deadline, node)
-        return [{**row, "node": node} for row in rows]
-
-    def get_all_storage(self) -> Storages:
-        """Every storage of every node: a shared one once, a local one for each node.
-
-        GET /nodes/{node}/storage of every node that is not offline, all nodes at once,
-        and /cluster/resources?type=storage for the others. Storages without
-        Datastore.Audit on /storage/ID are left out by Proxmox. Raises ProxmoxError where
-        nothing at all could be had.
-        """
-        survey = self._survey(
-            lambda deadline: self._rows(
-                self._api.cluster.resources, deadline, type="storage"
-            ),
-            self._storage_rows,
-        )
-        survey.raise_if_empty()
-        rows = [row for answer in survey.answers.values() for row in answer]
-        storages = lay_storages(survey.ground, rows, set(survey.silent), survey.offline)
-        notes = survey.notes("its storages are shown as last known")
-        notes += [
-            f"{name} is offline: what its storages hold is unknown."
-            for name in sorted(survey.offline)
-        ]
-        dead: dict[str, list[str]] = {}
-        for row in rows:
-            if _flag(row.get("enabled", 1)) and not _flag(row.get("active")):
-                dead.setdefault(str(row.get("storage")), []).append(row["node"])
-        notes += [
-            f"{name} is not active on {', '.join(dead[name])}." for name in sorted(dead)
-        ]
-        if not storages:
-            notes.append(self._nothing_seen("storages", "Datastore.Audit on /storage"))
-        return Storages(storages, notes)
-
-    def _nothing_seen(self, what: str, privilege: str) -> str:
-        return (
-            f"Proxmox shows no {what} to the token {self.settings.token_id}. If there are "
-            f"some, it lacks {privilege}: grant it to the user and, with privilege "
-            "separation, to the token as well."
-        )
-
-    def _survey(
-        self,
-        ground: Callable[[float], list[Row]],
-        ask: Callable[[str, float], Any],
-        only: str | None = None,
-    ) -> _Survey:
-        """Ask the broadcast and every node that is not offline, all at once."""
-        if only is not None:
-            check_target(only)
-        deadline = time.monotonic() + LIST_PATIENCE
-        pool = ThreadPoolExecutor(MAX_REQUESTS)
-        try:
-            broadcast = pool.submit(ground, deadline)
-            try:
-                rows = self._rows(self._api.nodes, deadline)
-            except ProxmoxError as error:
-                # The broadcast names the nodes as well: rows of /cluster/status, or the
-                # rows of machines and storages, which say what they are on.
-                try:
-                    rows = [
-                        {
-                            "node": row.get("node", row.get("name")),
-                            "status": "offline"
-                            if row.get("online") == 0
-                            else "unknown",
-                        }
-                        for row in broadcast.result(max(0, deadline - time.monotonic()))
-                        if row.get("type") != "cluster"
-                    ]
-                except (ProxmoxError, TimeoutError):
-                    raise error from None
-            nodes = {str(row["node"]): row for row in rows if row.get("node")}
-            if only is not None and only not in nodes:
-                raise unknown_node(only, nodes)
-            wanted = sorted(nodes) if only is None else [only]
-            offline = {
-                name for name in wanted if nodes[name].get("status") == "offline"
-            }
-            asked = {
-                name: pool.submit(ask, name, deadline)
-                for name in wanted
-                if name not in offline
-            }
-            wait([broadcast, *asked.values()], deadline - time.monotonic())
-        finally:
-            # What still hangs ends by its own timeout; nobody waits for it.
-            pool.shutdown(wait=False, cancel_futures=True)
-        survey = _Survey(nodes, offline)
-        for name, future in asked.items():
-            try:
-                survey.answers[name] = _result(future)
-            except ProxmoxError as error:
-                survey.silent[name] = error
-        try:
-            survey.ground = _result(broadcast)
-        except ProxmoxError as error:
-            survey.ground_error = error
-        return survey
-
-    # Power
-
-    def get_machine_status(self, node: str, vm_id: int) -> Machine:
-        """The live state of one machine, VM or container.
-
-        GET /cluster/resources, which tells what it is and where, then
-        /nodes/{node}/{qemu|lxc}/{vm_id}/status/current. Raises ProxmoxError, which names
-        the right node where it is on another one.
-        """
-        check_target(node, vm_id)
-        deadline = time.monotonic() + READ_TIMEOUT
-        return self._state(self._find(node, vm_id, deadline), deadline)
-
-    def _find(self, node: str, vm_id: int, deadline: float) -> Row:
-        """The machine's row of /cluster/resources; an error says why it is not there."""
-        rows = self._rows(self._api.cluster.resources, deadline)
-        nodes = {str(row["node"]): row for row in rows if row.get("type") == "node"}
-        if node not in nodes:
-            raise unknown_node(node, nodes)
-        machine = _row_of(vm_id, rows)
-        if machine is None:
-            raise ProxmoxError(
-                f"There is no machine {vm_id}, or the token {self.settings.token_id} lacks "
-                f"VM.Audit on /vms/{vm_id}. Call list_machines to see what there is."
-            )
-        if machine["node"] != node:
-            raise ProxmoxError(
-                f"Machine {vm_id} ({machine.get('name') or 'no name'}) is not on {node} but "
-                f"on {machine['node']}. If that is the one, call again with "
-                f'node="{machine["node"]}".'
-            )
-        if nodes[node].get("status") == "offline":
-            raise ProxmoxError(
-                f"Node {node} is offline, so machine {vm_id} cannot be seen or switched. "
-                "Call list_infrastructure to see when the node is back."
-            )
-        return machine
-
-    def _state(self, found: Row, deadline: float) -> Machine:
-        """GET .../status/current of a machine that /cluster/resources told."""
-        node, kind, vm_id = str(found["node"]), str(found["type"]), int(found["vmid"])
-        resource = getattr(self._api.nodes(node), kind)(vm_id).status.current
-        row = self._object(resource, deadline, node)
-        return read_machine(vm_id, {**row, "node": node, "type": kind}, {})
-
-    def set_machine_state(
-        self, node: str, vm_id: int, action: Action, progress: Progress | None = None
-    ) -> PowerResult:
-        """Start, stop (cut the power), shut down or reboot a machine, and wait for it.
-
-        POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}, once; then the task, then the
-        live state, 45 s in all, with `progress` called about every second. Raises
-        ProxmoxError where it was refused, failed, or its outcome is unknown.
-        """
-        power = _Power(node, vm_id, action, progress)
-        self._actions.add(power)
-        outcome = "failed unexpectedly"
-        try:
-            check_target(node, vm_id)
-            result = self._carry_out(power)
-            outcome = result.message
-        except ProxmoxError as error:
-            outcome = f"error: {error}"
-            raise
-        finally:
-            self._actions.discard(power)
-            power.audit(outcome)
-        return result
-
-    def abandon(self) -> None:
-        """Leave an audit line for each action that was sent and is still waited for."""
-        for power in list(self._actions):
-            if power.sent:
-                power.audit("outcome unknown: the server stopped while waiting")
-
-    def _carry_out(self, power: _Power) -> PowerResult:
-        found = self._find(power.node, power.vm_id, power.deadline)
-        before = self._state(found, power.deadline)
-        power.label = before.label
-        if before.status == power.goal and power.action != "reboot":
-            return power.result(
-                before,
-                f"{before.label} is already {power.goal}; nothing was sent.",
-                changed=False,
-            )
-        if why := refusal(before, power.action):
-            raise ProxmoxError(why)
-        power.sent = time.monotonic()
-        try:
-            power.task = self._post(power, before.type)
-        except ProxmoxError as error:
-            if error.code in ANSWER_LOST:
-                raise ProxmoxError(
-                    f"The answer to the {power.action} of {before.label} was lost, so whether "
-                    f"it happens is unknown. ({error}) Call "
-                    f'list_machines(node="{power.node}") before you try again.',
-                    error.code,
-                ) from None
-            return self._failed(power, found, str(error), error.code)
-        exit_status = self._await_task(power)
-        if (
-            exit_status
-            and exit_status != "OK"
-            and not exit_status.startswith("WARNINGS")
-        ):
-            return self._failed(power, found, exit_status)
-        return self._confirm(power, found, before, exit_status)
-
-    def _post(self, power: _Power, kind: str) -> str:
-        """Send the action, once; the UPID of its task."""
-        status = getattr(self._api.nodes(power.node), kind)(power.vm_id).status
-        post = status(power.action).post
-        if power.action == "stop":
-            # A shutdown that is under way holds the guest's lock, and a plain stop fails
-            # on it. PVE before 8.2 does not know the parameter, HA refuses it: both 400.
-            try:
-                task = self._send(
-                    post, power.deadline, power.node, **{"overrule-shutdown": 1}
-                )
-            except ProxmoxError as error:
-                if error.code != 400:
-                    raise
-                task = self._send(post, power.deadline, power.node)
-        else:
-            task = self._send(post, power.deadline, power.node)
-        if not isinstance(task, str) or not UPID.fullmatch(task):
-            raise self._not_the_api()
-        return task
-
-    def _await_task(self, power: _Power) -> str | None:
-        """The task's exit status; None where it goes on past the wait or cannot be read."""
-        match = UPID.fullmatch(power.task or "")
-        assert match  # _post checked it
-        node = match[1]
-        for _ in power.ticks():
-            try:
-                row = self._object(
-                    self._api.nodes(node).tasks(power.task).status, power.soon(), node
-                )
-            except ProxmoxError as error:
-                if error.code not in ANSWER_LOST:
-                    return None  # the live state will tell
-            else:
-                if row.get("status") == "stopped":
-                    return str(row.get("exitstatus") or "no exit status")
-        return None
-
-    def _confirm(
-        self, power: _Power, found: Row, before: Machine, exit_status: str | None
-    ) -> PowerResult:
-        """Wait until the machine itself shows the outcome.
-
-        A qemu reboot's task ends when the guest is down, and a task for an HA-managed
-        guest when the request is queued; HA may also start the guest on another node.
-        """
-        after: Machine | None = None
-        for _ in power.ticks():
-            try:
-                after = self._state(found, power.soon())
-            except ProxmoxError as error:
-                if error.code == 500:
-                    found = self._moved(power, found)
-                continue
-            if after.status == power.goal and (
-                power.action != "reboot" or power.rebooted(before, after)
-            ):
-                message = power.done(after)
-                if exit_status and exit_status != "OK":
-                    message += (
-                        f" Its task ended with {exit_status}.{self._log_of(power)}"
-                    )
-                return power.result(after, message)
-        return power.result(
-            after or replace(before, status="unknown"),
-            finished=False,
-            message=power.unfinished(after),
-        )
-
-    def _moved(self, power: _Power, found: Row) -> Row:
-        """Where the machine is now, as far as that can be told."""
-        try:
-            rows = self._rows(self._api.cluster.resources, power.soon(), type="vm")
-        except ProxmoxError:
-            return found  # asked again at the next tick
-        return _row_of(power.vm_id, rows) or found
-
-    def _failed(
-        self, power: _Power, found: Row, reason: str, code: int | str = ""
-    ) -> PowerResult:
-        """Raise what a refused or failed action means, unless the goal is reached anyway."""
-        try:
-            after = self._state(found, power.soon())
-            now = f"It is {after.status} now."
-        except ProxmoxError as error:
-            after, now = None, f"Its state could not be read: {error}"
-        if (
-            after
-            and after.status == power.goal
-            and re.search("already running|not running", reason)
-        ):
-            return power.result(
-                after,
-                f"{after.label} is already {power.goal}: something else was faster.",
-                changed=False,
-            )
-        raise ProxmoxError(
-            f"The {power.action} of {power.label} failed: {reason.rstrip('.')}. {now} "
-            f"{power.advice(after, reason)}".rstrip()
-            + self._log_of(power),
+            f"Proxmox does not accept the API token {token} ({said or 'no reason'})",
+            "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and in Proxmox under "
+            "Permissions > API Tokens that the token exists and has not expired.",
             code,
         )
+    if code == 403 and (match := re.search(r"\((/[^,\s]*), ([A-Za-z.]+)", said)):
+        path, privilege = match.groups()
+        # A role on a deeper path replaces the one from above, so it must have both.
+        guest = "VM.Audit,VM.PowerMgmt" if privilege.startswith("VM.") else privilege
+        role = "Mcp" + privilege.replace(".", "")
+        return ProxmoxError(
+            f"The token {token} lacks {privilege} on {path}",
+            f"Grant it to user and token: pveum role add {role} --privs {guest}; pveum "
+            f"acl modify {path} --users {settings.user} --tokens '{token}' "
+            f"--roles {role}",
+            code,
+        )
+    if code == 403:
+        return ProxmoxError(
+            f"Proxmox does not allow this to the token {token}: {said}",
+            "Grant the privilege to the user and to the token; the README lists them.",
+            code,
+        )
+    if 595 <= code <= 599:
+        return ProxmoxError(
+            f"Proxmox could not reach {f'node {node}' if node else 'a node'} "
+            f"({code} {said})",
+            "Call list_infrastructure to see the nodes.",
+            code,
+        )
+    if code in (502, 503, 504):
+        return ProxmoxError(
+            f"A proxy in front of {settings.address} could not reach Proxmox ({code})",
+            "Check that proxy, or point PROXMOX_URL at Proxmox itself.",
+            code,
+        )
+    if code in (400, 500):
+        quorum = "Call list_infrastructure: a start needs most nodes to be online."
+        advice = quorum if "no quorum" in said else ""
+        return ProxmoxError(f"Proxmox says: {said or f'error {code}'}", advice, code)
+    return not_the_api(settings)
 
-    def _log_of(self, power: _Power) -> str:
-        """The last lines of the task's log, to be added to a text."""
-        if not power.task:
-            return ""
-        match = UPID.fullmatch(power.task)
-        node = match[1] if match else power.node
-        try:
-            rows = self._rows(
-                self._api.nodes(node).tasks(power.task).log,
-                power.soon(),
-                node,
-                limit=1000,
-            )
-        except ProxmoxError as error:
-            return f"\nThe log of task {power.task} could not be read. {error}"
-        lines = [str(row.get("t") or "") for row in rows]
-        tail = "\n".join(line[:200] for line in lines[-5:] if line.strip())
-        return f"\nTask {power.task} ended its log with\n{tail}"
+
+def unanswered(error: OSError, settings: Settings, seconds: float) -> ProxmoxError:
+    """What it means that no answer came."""
+    root = root_cause(error)
+    number = getattr(root, "errno", None)
+    code = "refused"
+    if isinstance(error, requests.TooManyRedirects):
+        return not_the_api(settings)
+    if isinstance(error, requests.exceptions.ProxyError):
+        why = "the proxy of HTTPS_PROXY does not answer"
+        then = "Check HTTPS_PROXY, or put the host into NO_PROXY."
+    elif isinstance(root, ssl.SSLCertVerificationError):
+        why = f"its certificate is not trusted ({root.verify_message})"
+        then = (
+            "Set PROXMOX_VERIFY_SSL to a copy of Proxmox's CA, "
+            "/etc/pve/pve-root-ca.pem, and use a host name that the certificate has. "
+            "Only on a network you trust: PROXMOX_VERIFY_SSL=false."
+        )
+    elif isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError):
+        why = f"no TLS connection ({str(root.reason).replace('_', ' ').lower()})"
+        then = "Check the port in PROXMOX_URL, usually 8006."
+    elif isinstance(root, socket.gaierror):
+        why, then = "its name does not resolve", "Check the host in PROXMOX_URL."
+    elif isinstance(root, ConnectionRefusedError):
+        why = "connection refused, nothing listens there"
+        then = "Check PROXMOX_URL, and that pveproxy runs."
+    elif isinstance(error, requests.ConnectTimeout) or number in (
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+    ):
+        why = f"no connection in {seconds:.0f} s"
+        then = "Check PROXMOX_URL, the network and the firewall."
+    elif isinstance(root, TimeoutError) or isinstance(error, requests.Timeout):
+        why, code = f"no answer within {seconds:.0f} s", "timeout"
+        then = "Proxmox may be overloaded: try again in a minute."
+    else:
+        why, code = "it closed the connection without an answer", "dropped"
+        then = "Try again; if it stays so, check ALLOW_FROM in /etc/default/pveproxy."
+    return ProxmoxError(f"Cannot talk to {settings.address}: {why}", then, code)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The innermost of the exceptions that requests and urllib3 wrap in each other."""
+    reason = getattr(error, "reason", None)
+    inner = (*error.args, reason, error.__cause__, error.__context__)
+    cause = next((each for each in inner if isinstance(each, BaseException)), None)
+    return error if cause is None else root_cause(cause)

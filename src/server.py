@@ -23,6 +23,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field, ValidationError
 
 from src.client import (
+    MAX_NODE_NAME,
     MAX_VM_ID,
     MIN_VM_ID,
     NODE_PATTERN,
@@ -62,7 +63,7 @@ PARAMETERS = {
 
 
 class _Server(MCPServer[Any]):
-    """MCPServer whose errors are the bare text: no prefix, no pydantic, no class names."""
+    """MCPServer whose errors are bare text: no prefix, no pydantic, no class names."""
 
     async def call_tool(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -94,7 +95,9 @@ mcp = _Server(
 )
 
 OPTIONAL_NODE = Field(
-    pattern=NODE_PATTERN, max_length=63, description="Only machines on this node"
+    pattern=NODE_PATTERN,
+    max_length=MAX_NODE_NAME,
+    description="Only machines on this node",
 )
 OPTIONAL_STATUS = Field(
     pattern="^[a-z-]{1,30}$",
@@ -107,7 +110,7 @@ NodeName = Annotated[
     str,
     Field(
         pattern=NODE_PATTERN,
-        max_length=63,
+        max_length=MAX_NODE_NAME,
         description="The node the machine is on, as list_machines says",
     ),
 ]
@@ -131,7 +134,7 @@ READS = hints(read_only=True, destructive=False, idempotent=True)
 
 @cache
 def client() -> ProxmoxClient:
-    """The one client. An error is not cached: a mended .env works with the next call."""
+    """The one client. Errors are not cached: a mended .env works with the next call."""
     try:
         file = dotenv_values(".env", interpolate=False)
     except (OSError, ValueError) as error:
@@ -144,10 +147,9 @@ def client() -> ProxmoxClient:
 async def _ask(call: Callable[[ProxmoxClient], T]) -> T:
     """Run a call in a thread: pings and other tools are answered meanwhile."""
     try:
+        proxmox = client()  # here, so that calls at once do not make one each
         # Abandoned, because a thread that waits would hold up the end of the process.
-        return await anyio.to_thread.run_sync(
-            lambda: call(client()), abandon_on_cancel=True
-        )
+        return await anyio.to_thread.run_sync(call, proxmox, abandon_on_cancel=True)
     except ProxmoxError as error:
         raise ToolError(str(error)) from None
 

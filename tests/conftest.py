@@ -1,6 +1,5 @@
 """The fake cluster, the tools called through a real MCP client, and the secret kept."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -144,5 +143,19 @@ def caller(mode: str) -> Call:
     return call
 
 
-def dump(answer: Answer) -> str:
-    return json.dumps(answer.data)
+def at_once(calls: list[tuple[str, dict[str, Any]]]) -> list[Answer]:
+    """Call tools of one server, all at the same time."""
+
+    async def ask() -> list[Any]:
+        async with Client(server.mcp, mode="legacy") as client:
+            results: list[Any] = [None] * len(calls)
+
+            async def one(place: int, tool: str, arguments: dict[str, Any]) -> None:
+                results[place] = await client.call_tool(tool, arguments)
+
+            async with anyio.create_task_group() as group:
+                for place, (tool, arguments) in enumerate(calls):
+                    group.start_soon(one, place, tool, arguments)
+            return results
+
+    return [read(result, time.monotonic()) for result in anyio.run(ask)]

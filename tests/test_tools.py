@@ -127,7 +127,7 @@ def test_list_machines(call: Call, demo: Cluster) -> None:
     answer = call("list_machines")
     assert answer.text.splitlines() == [
         "11 machines on 3 nodes: 5 running, 4 stopped, 1 paused, 1 unknown",
-        "pve3 is offline: what its machines do is unknown.",
+        "pve3 is offline: the state of its machines is unknown.",
         "vm_id name, node, type, status, CPU, memory, uptime:",
         "100 web, pve1, qemu, running, 7 % of 4, 2.0/4.0 GiB, 12d 0h, tags prod front",
         "101 db, pve2, qemu, running, 12 % of 4, 3.0/4.0 GiB, 40d 0h, tags prod",
@@ -207,15 +207,14 @@ def test_a_node_that_does_not_exist_names_those_that_do(
 ) -> None:
     answer = call("list_machines", node="pve9")
     assert answer.is_error
-    assert answer.text == "There is no node pve9. The nodes are: pve1, pve2, pve3."
+    assert answer.text == "There is no node pve9. Nodes: pve1, pve2, pve3."
 
 
 def test_list_storage(call: Call, demo: Cluster) -> None:
     answer = call("list_storage")
     assert answer.text.splitlines() == [
         "8 storages: 5 active, 1 inactive, 2 unknown",
-        "pve3 is offline: what its storages hold is unknown.",
-        "old-nas is not active on pve1, pve2.",
+        "pve3 is offline: the state of its storages is unknown.",
         (
             "nfs1, nfs, active, 60 % of 10.0 TiB used, 4.0 TiB free, "
             "shared by pve1 pve2 pve3, for images iso"
