@@ -341,6 +341,10 @@ def _int(value: Any) -> int | None:
     return None if number is None else int(number)
 
 
+def _text(value: Any) -> str | None:
+    return None if value in (None, "") else str(value)
+
+
 def _flag(value: Any) -> bool:
     """Proxmox's booleans are 1 or "1", and 0 or absent."""
     return value in (1, "1")
@@ -376,9 +380,9 @@ def read_node_resources(node: str, row: Row) -> NodeResources:
         cpu=_number(row.get("cpu")),
         cpus=_int((row.get("cpuinfo") or {}).get("cpus")) or None,
         memory_used=_int(memory.get("used")),
-        memory_total=_int(memory.get("total")),
+        memory_total=_int(memory.get("total")) or None,
         disk_used=_int(disk.get("used")),
-        disk_total=_int(disk.get("total")),
+        disk_total=_int(disk.get("total")) or None,
         uptime=_int(row.get("uptime")),
         load=load if len(load) == 3 else None,
         version=version[min(1, len(version) - 1)] or None,
@@ -488,7 +492,7 @@ def read_machine(
         cpu = ground.get("cpu", cpu)
     return Machine(
         vm_id=vm_id,
-        name=row.get("name") or ground.get("name"),
+        name=_text(row.get("name")) or _text(ground.get("name")),
         node=node,
         type=str(row["type"]),
         status=status,
@@ -498,7 +502,7 @@ def read_machine(
         memory_total=_int(row.get("maxmem")),
         uptime=None if lost else _int(row.get("uptime")),
         template=_flag(row.get("template")),
-        lock=row.get("lock") or None,
+        lock=_text(row.get("lock")),
         tags=re.findall(r"[^;, ]+", str(row.get("tags") or "")),
         live=live is not None,
     )
@@ -1322,7 +1326,9 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
     code, token = int(error.status_code), settings.token_id
     said = str(error.content or "")
     if isinstance(error.errors, dict):
-        said += "".join(f" {name}: {text}" for name, text in error.errors.items())
+        texts = error.errors.items()
+        # proxmoxer has bytes there for a body that is not JSON, be it empty.
+        said += "".join(f" {k}: {v}" for k, v in texts if isinstance(v, str))
     said = " ".join(said.replace(settings.token_secret, "***").split())[:500]
     if code == 401:
         return ProxmoxError(
@@ -1382,10 +1388,11 @@ def unanswered(error: OSError, settings: Settings, seconds: float) -> ProxmoxErr
     elif isinstance(root, ssl.SSLCertVerificationError):
         why = f"its certificate is not trusted ({root.verify_message})"
         then = (
-            "Set PROXMOX_VERIFY_SSL to a copy of Proxmox's CA, "
-            "/etc/pve/pve-root-ca.pem, and use a host name that the certificate has. "
-            "Only on a network you trust: PROXMOX_VERIFY_SSL=false."
-        )
+            "Put a name that the certificate has into PROXMOX_URL"
+            if "mismatch" in root.verify_message
+            else "Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, "
+            "/etc/pve/pve-root-ca.pem"
+        ) + "; or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
     elif isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError):
         why = f"no TLS connection ({str(root.reason).replace('_', ' ').lower()})"
         then = "Check the port in PROXMOX_URL, usually 8006."

@@ -1,0 +1,244 @@
+"""The client by itself, with proxmoxer mocked: what it asks for and what it hands on."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import MagicMock, patch
+
+import pytest
+import requests
+from proxmoxer import ResourceException
+
+from src.client import ProxmoxClient, ProxmoxError, Settings
+from tests.cluster import GIB, SECRET, node_status
+
+SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
+UPID = "UPID:pve1:000003E8:00001B58:6B02F2C6:qmstart:100:mcp@pve!t:"
+
+
+@pytest.fixture
+def api() -> Iterator[MagicMock]:
+    with patch("src.client.ProxmoxAPI") as proxmox_api:
+        yield proxmox_api.return_value
+
+
+@pytest.fixture
+def client(api: MagicMock) -> ProxmoxClient:
+    return ProxmoxClient(SETTINGS)
+
+
+def machine(**status: Any) -> dict[str, Any]:
+    return {"vmid": 100, "name": "web", "status": "stopped", "uptime": 0} | status
+
+
+@pytest.fixture
+def one_vm(api: MagicMock) -> MagicMock:
+    """A cluster of pve1 and pve2 with VM 100 on pve1; returns the VM's resource."""
+    api.cluster.resources.get.return_value = [
+        {"type": "node", "node": "pve1", "status": "online"},
+        {"type": "node", "node": "pve2", "status": "online"},
+        {"type": "qemu", "vmid": 100, "node": "pve1", "name": "web"},
+    ]
+    vm: MagicMock = api.nodes("pve1").qemu(100)
+    vm.status.current.get.return_value = machine()
+    return vm
+
+
+@pytest.mark.parametrize("verify", [True, False, "/ca.pem"])
+@pytest.mark.parametrize(("prefix", "handed"), [("", None), ("pve-a", "pve-a")])
+def test_what_proxmoxer_is_handed(
+    verify: bool | str, prefix: str, handed: str | None
+) -> None:
+    with patch("src.client.ProxmoxAPI") as proxmox_api:
+        ProxmoxClient(Settings("pve.lan", 443, prefix, "mcp@pve", "t", SECRET, verify))
+    proxmox_api.assert_called_once_with(
+        "pve.lan",
+        port=443,
+        path_prefix=handed,
+        user="mcp@pve",
+        token_name="t",
+        token_value=SECRET,
+        verify_ssl=verify,
+    )
+
+
+def test_get_nodes(client: ProxmoxClient, api: MagicMock) -> None:
+    api.nodes.get.return_value = [
+        {"node": "pve2", "status": "offline", "maxcpu": 8},
+        {"node": "pve1", "status": "online", "cpu": 0.5, "maxcpu": 4, "uptime": 7},
+        {"status": "broken"},
+    ]
+    one, two = client.get_nodes()
+    assert (one.node, one.status, one.cpu, one.cpus, one.uptime) == (
+        "pve1",
+        "online",
+        0.5,
+        4,
+        7,
+    )
+    assert (two.node, two.status, two.cpu, two.cpus) == ("pve2", "offline", None, 8)
+    assert one.load is one.version is None
+
+
+def test_get_node_resources(client: ProxmoxClient, api: MagicMock) -> None:
+    usage = {"cpu": 0.2, "maxcpu": 16, "mem": 25 * GIB, "maxmem": 63 * GIB}
+    usage |= {"disk": 9 * GIB, "maxdisk": 94 * GIB, "uptime": 100}
+    api.nodes("pve1").status.get.return_value = node_status(usage)
+    resources = client.get_node_resources("pve1")
+    api.nodes.assert_called_with("pve1")
+    assert vars(resources) == {
+        "node": "pve1",
+        "status": "online",
+        "cpu": 0,
+        "cpus": 16,
+        "memory_used": 25 * GIB,
+        "memory_total": 63 * GIB,
+        "disk_used": 9 * GIB,
+        "disk_total": 94 * GIB,
+        "uptime": 100,
+        "load": [0.52, 0.40, 0.31],
+        "version": "9.1.2",
+        "swap_used": GIB,
+        "swap_total": 8 * GIB,
+    }
+
+
+def test_get_storage_status(client: ProxmoxClient, api: MagicMock) -> None:
+    row = {"type": "dir", "enabled": 1, "active": 1, "shared": 0, "total": 9, "used": 1}
+    api.nodes("pve1").storage.get.return_value = [
+        row | {"storage": "local", "avail": 8, "content": "iso"},
+        row | {"storage": "elsewhere", "enabled": 0},
+    ]
+    (storage,) = client.get_storage_status("pve1")
+    assert (storage.storage, storage.nodes, storage.available) == ("local", ["pve1"], 8)
+
+
+def test_get_all_machines(client: ProxmoxClient, api: MagicMock) -> None:
+    api.nodes.get.return_value = [{"node": "pve1", "status": "online"}]
+    api.cluster.resources.get.return_value = []
+    api.nodes("pve1").qemu.get.return_value = [machine()]
+    api.nodes("pve1").lxc.get.return_value = [{"vmid": "101", "status": "running"}]
+    found = client.get_all_machines()
+    assert [(m.vm_id, m.type, m.status) for m in found.machines] == [
+        (100, "qemu", "stopped"),
+        (101, "lxc", "running"),
+    ]
+    api.cluster.resources.get.assert_called_once_with(type="vm")
+
+
+def test_get_machine_status(client: ProxmoxClient, one_vm: MagicMock) -> None:
+    one_vm.status.current.get.return_value = machine(status="running", uptime=5)
+    found = client.get_machine_status("pve1", 100)
+    assert (found.vm_id, found.type, found.status) == (100, "qemu", "running")
+    assert found.uptime == 5
+    assert found.live is True
+    with pytest.raises(ProxmoxError, match="is not on pve2 but on pve1"):
+        client.get_machine_status("pve2", 100)
+
+
+def test_set_machine_state_posts_once_and_looks(
+    client: ProxmoxClient, api: MagicMock, one_vm: MagicMock
+) -> None:
+    one_vm.status.current.get.side_effect = [machine(), machine(status="running")]
+    one_vm.status("start").post.return_value = UPID
+    task = api.nodes("pve1").tasks(UPID)
+    task.status.get.side_effect = [
+        {"status": "running"},
+        {"status": "stopped", "exitstatus": "OK"},
+    ]
+    result = client.set_machine_state("pve1", 100, "start")
+    assert (result.status, result.changed, result.finished) == ("running", True, True)
+    assert result.task == UPID
+    one_vm.status("start").post.assert_called_once_with()
+    assert task.status.get.call_count == 2
+
+
+def test_the_task_is_asked_of_the_node_that_has_it(
+    client: ProxmoxClient, api: MagicMock, one_vm: MagicMock
+) -> None:
+    elsewhere = UPID.replace("pve1", "pve2")
+    one_vm.status.current.get.side_effect = [machine(), machine(status="running")]
+    one_vm.status("start").post.return_value = elsewhere
+    ok = {"status": "stopped", "exitstatus": "OK"}
+    api.nodes("pve1").tasks(elsewhere).status.get.return_value = ok
+    api.nodes.reset_mock()
+    client.set_machine_state("pve1", 100, "start")
+    assert [call.args for call in api.nodes.call_args_list].count(("pve2",)) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "OK", None, {}, "UPID:pve1", UPID + "/..", UPID.replace(":", "/", 1)]
+)
+def test_a_task_that_is_none_is_not_asked_for(
+    client: ProxmoxClient, api: MagicMock, one_vm: MagicMock, answer: Any
+) -> None:
+    one_vm.status("start").post.return_value = answer
+    with pytest.raises(ProxmoxError, match="its outcome is unknown"):
+        client.set_machine_state("pve1", 100, "start")
+    api.nodes("pve1").tasks.assert_not_called()
+
+
+def test_a_post_that_could_not_leave_is_a_plain_failure(
+    client: ProxmoxClient, one_vm: MagicMock
+) -> None:
+    refused = requests.ConnectionError(ConnectionRefusedError(111, "refused"))
+    one_vm.status("start").post.side_effect = refused
+    with pytest.raises(ProxmoxError) as caught:
+        client.set_machine_state("pve1", 100, "start")
+    assert str(caught.value) == (
+        "The start of VM 100 (web) on pve1 failed: Cannot talk to https://pve.lan:8006: "
+        "connection refused, nothing listens there. It is stopped now. Check "
+        "PROXMOX_URL, and that pveproxy runs."
+    )
+
+
+def test_a_get_is_sent_once_more_after_a_dropped_connection_and_no_more(
+    client: ProxmoxClient, api: MagicMock
+) -> None:
+    dropped = requests.ConnectionError(ConnectionResetError(104, "reset"))
+    api.nodes.get.side_effect = [dropped, []]
+    assert client.get_nodes() == []
+    api.nodes.get.side_effect = [dropped, dropped, []]
+    with pytest.raises(ProxmoxError) as caught:
+        client.get_nodes()
+    assert caught.value.code == "dropped"
+    assert api.nodes.get.call_count == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ResourceException(500, "Internal Server Error", "got timeout"),
+        ResourceException(596, "", "Connection timed out"),
+        requests.ReadTimeout(),
+        requests.ConnectionError(socket.gaierror(-2, "unknown")),
+    ],
+)
+def test_a_get_that_failed_otherwise_is_not_repeated(
+    client: ProxmoxClient, api: MagicMock, error: Exception
+) -> None:
+    api.nodes.get.side_effect = error
+    with pytest.raises(ProxmoxError):
+        client.get_nodes()
+    assert api.nodes.get.call_count == 1
+
+
+def test_a_bug_is_not_taken_for_an_answer(
+    client: ProxmoxClient, api: MagicMock
+) -> None:
+    api.nodes.get.side_effect = ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        client.get_nodes()
+
+
+def test_requests_wait_for_a_place_and_not_for_ever(
+    client: ProxmoxClient, api: MagicMock
+) -> None:
+    get = api.nodes("pve1").status.get
+    for_ever = float("inf")
+    with client._place("pve1", for_ever), client._place("pve1", for_ever):
+        with pytest.raises(ProxmoxError, match="pve1 is still busy with earlier"):
+            client._send(get, 0.0, "pve1")
+        client._send(get, 0.0, "pve2")
+    client._send(get, 0.0, "pve1")  # both places are free again
+    assert get.call_count == 2
