@@ -2,11 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from aiohttp import web
 from fakepve import FakePve
+from fakepve.certs import make_cert
 
 GIB = 1024**3
 TOKEN = "mcp@pve!t"
@@ -30,6 +35,7 @@ class Cluster:
         self.raw: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {}
         self.delay: dict[str, float] = {}
         self.bodies: list[str] = []
+        self.keep = True  # what was sent; a long run would fill the memory with it
         self._original = pve._answer
         pve._answer = self._answer
         pve.apitokens[TOKEN] = SECRET
@@ -53,8 +59,9 @@ class Cluster:
     async def _answer(
         self, request: web.Request, handler: Any, generic: Any, node: Any
     ) -> web.Response:
-        self.sent.append((request.method, request.path_qs))
-        if request.method == "POST":
+        if self.keep:
+            self.sent.append((request.method, request.path_qs))
+        if self.keep and request.method == "POST":
             self.bodies.append(await request.text())
         path = request.path.removeprefix("/api2/json")
         if seconds := self.delay.get(path):
@@ -213,3 +220,70 @@ def furnish(pve: FakePve) -> None:
         "server": "old",
         "share": "s",
     }
+
+
+def populate(pve: FakePve, nodes: int, machines: int) -> None:
+    """`nodes` nodes, the last one offline, and `machines` machines spread over them."""
+    for n in range(1, nodes + 1):
+        pve.add_node(f"pve{n:02}", online=n < nodes)
+    del pve.nodes["pve1"]
+    for n in range(machines):
+        running = n % 5 < 3
+        config = {"memory": 4096, "cores": 4}
+        node, status = f"pve{n % nodes + 1:02}", "running" if running else "stopped"
+        add = pve.add_ct if n % 4 == 3 else pve.add_vm
+        guest = add(100 + n, f"app-{n:04}", node=node, status=status, config=config)
+        if running:
+            guest.started_at -= 86_400 * (n % 90 + 1)
+            guest.stats.update(cpu=n % 100 / 100, mem=(n % 40 + 1) * GIB // 10)
+
+
+@asynccontextmanager
+async def serving(cluster: Cluster, port: int = 0) -> AsyncIterator[dict[str, str]]:
+    """Serve a cluster on 127.0.0.1; yields the five variables that point to it."""
+    with tempfile.TemporaryDirectory(prefix="fake-proxmox-") as folder:
+        certificate, key, _ = make_cert(folder, hosts=("127.0.0.1",))
+        cluster.pve.host, cluster.pve.port = "127.0.0.1", port
+        await cluster.pve.start(certificate, key)
+        cluster.pve.runner._shutdown_timeout = 0.1
+        try:
+            yield cluster.environ(certificate)
+        finally:
+            await cluster.pve.stop()
+
+
+@contextmanager
+def in_a_process(nodes: int, machines: int, delay: float) -> Iterator[dict[str, str]]:
+    """A populated cluster in a process of its own, with `delay` s added to each request.
+
+    In the same process it would share Python's lock with what is measured.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "tests.cluster",
+        *map(str, (nodes, machines, delay)),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    ) as fake:
+        assert fake.stdout
+        try:
+            yield json.loads(fake.stdout.readline())
+        finally:
+            fake.terminate()
+
+
+async def main(nodes: int, machines: int, delay: float) -> None:
+    cluster = Cluster(FakePve())
+    populate(cluster.pve, nodes, machines)
+    cluster.pve.time_scale = 1.0 if delay else 0.0
+    cluster.pve.slow_network(delay)
+    cluster.keep = False
+    async with serving(cluster) as environ:
+        print(json.dumps(environ), flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -1,12 +1,10 @@
 """The server as clients launch it: a process over stdio, and how it ends."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,93 +15,8 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from tests.cluster import SECRET, Cluster
-
-ROOT = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-m", "src.server"]
-INITIALIZE = {
-    "protocolVersion": "2025-06-18",
-    "capabilities": {},
-    "clientInfo": {"name": "test", "version": "1"},
-}
-
-
-class Server:
-    """`python -m src.server`, spoken to in raw lines."""
-
-    def __init__(
-        self, environ: dict[str, str], *wrapper: str, stderr: int = subprocess.PIPE
-    ) -> None:
-        keep = {k: v for k, v in os.environ.items() if not k.startswith("PROXMOX_")}
-        self.process = subprocess.Popen(
-            [*wrapper, *COMMAND],
-            cwd=ROOT,
-            env=keep | environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        )
-        self.lines: list[bytes] = []
-        self.arrived = threading.Condition()
-        self.errors = b""
-        self.readers = [
-            threading.Thread(target=self._read, daemon=True),
-            threading.Thread(target=self._read_errors, daemon=True),
-        ]
-        for reader in self.readers:
-            reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout or ():
-            with self.arrived:
-                self.lines.append(line)
-                self.arrived.notify_all()
-
-    def _read_errors(self) -> None:
-        if self.process.stderr:
-            self.errors = self.process.stderr.read()
-
-    def write(self, line: bytes) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(line + b"\n")
-        self.process.stdin.flush()
-
-    def send(self, method: str, params: Any = None, **more: Any) -> None:
-        message = {"jsonrpc": "2.0", "method": method, "params": params or {}} | more
-        self.write(json.dumps(message).encode())
-
-    def answer(self, number: int, timeout: float = 10) -> Any:
-        """The answer to a request, waited for."""
-
-        def found() -> Any:
-            messages = map(json.loads, self.lines)
-            return next((m for m in messages if m.get("id") == number), None)
-
-        with self.arrived:
-            assert self.arrived.wait_for(found, timeout), self.lines
-            return found()
-
-    def initialize(self) -> None:
-        self.send("initialize", INITIALIZE, id=0)
-        self.answer(0)
-        self.send("notifications/initialized")
-
-    def call(self, number: int, tool: str, **arguments: Any) -> None:
-        self.send("tools/call", {"name": tool, "arguments": arguments}, id=number)
-
-    def leaves_within(self, seconds: float) -> bool:
-        """Whether it ends in time; everything it wrote was the protocol or a log line."""
-        try:
-            assert self.process.wait(seconds) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        for reader in self.readers:
-            reader.join(5)
-        assert all(json.loads(line)["jsonrpc"] == "2.0" for line in self.lines)
-        assert SECRET.encode() not in b"".join([*self.lines, self.errors])
-        assert b"Traceback" not in self.errors
-        return True
-
+from tests.cluster import Cluster
+from tests.process import COMMAND, ROOT, Server, wait_for
 
 Start = Callable[..., Server]
 
@@ -113,7 +26,7 @@ def start(configured: dict[str, str]) -> Iterator[Start]:
     servers = []
 
     def start(*wrapper: str, stderr: int = subprocess.PIPE, **environ: str) -> Server:
-        servers.append(Server(configured | environ, *wrapper, stderr=stderr))
+        servers.append(Server([*wrapper, *COMMAND], configured | environ, stderr))
         return servers[-1]
 
     yield start
@@ -354,13 +267,6 @@ def test_it_leaves_within_a_second_when_told(
         (line,) = audit
         assert "action=shutdown machine=105" in line
         assert "unknown: the server ended before the action did" in line
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def server_pid(server: Server, wrapper: tuple[str, ...]) -> int:
