@@ -566,6 +566,10 @@ class ProxmoxClient:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        # HTTPS_PROXY and the like, read once: for each request it is a quarter of the work.
+        environment = requests.Session().merge_environment_settings(
+            settings.address, {}, None, settings.verify_ssl, None
+        )
         self._api = ProxmoxAPI(
             settings.host,
             port=settings.port,
@@ -573,10 +577,12 @@ class ProxmoxClient:
             user=settings.user,
             token_name=settings.token_name,
             token_value=settings.token_secret,
-            verify_ssl=settings.verify_ssl,
+            verify_ssl=environment["verify"],
+            proxies=environment["proxies"],
         )
         self._transport = _Transport()
         session = self._api._store["session"]  # proxmoxer has no public way to it
+        session.trust_env = False
         session.mount("https://", self._transport)
         session.max_redirects = 0  # the API never redirects; a login page does
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -951,13 +957,15 @@ class _Survey:
         deadline = time.monotonic() + LIST_PATIENCE
         pool = ThreadPoolExecutor(MAX_REQUESTS)
         try:
+            listing = pool.submit(client._rows, client._api.nodes, deadline)
             broadcast = pool.submit(ground, deadline)
+            wait([listing], deadline - time.monotonic())
             try:
-                rows = client._rows(client._api.nodes, deadline)
+                rows = _result(listing, client.settings)
             except ProxmoxError as error:
                 wait([broadcast], deadline - time.monotonic())
                 try:
-                    rows = nodes_named_by(_result(broadcast))
+                    rows = nodes_named_by(_result(broadcast, client.settings))
                 except ProxmoxError:
                     raise error from None
             self.nodes = {str(row["node"]): row for row in rows if row.get("node")}
@@ -978,11 +986,11 @@ class _Survey:
 
         for name, future in asked.items():
             try:
-                self.answers[name] = _result(future)
+                self.answers[name] = _result(future, client.settings)
             except ProxmoxError as error:
                 self.silent[name] = error
         try:
-            self.ground = _result(broadcast)
+            self.ground = _result(broadcast, client.settings)
         except ProxmoxError as error:
             self.ground_error = error
 
@@ -1014,9 +1022,9 @@ class _Survey:
         return notes
 
 
-def _result(future: Future[Any]) -> Any:
+def _result(future: Future[Any], settings: Settings) -> Any:
     if not future.done() or future.cancelled():
-        raise ProxmoxError(f"No answer within {LIST_PATIENCE:.0f} s", code="timeout")
+        raise unanswered(requests.Timeout(), settings, LIST_PATIENCE)
     return future.result()
 
 
@@ -1131,11 +1139,11 @@ class _PowerAction:
         seen = f"it is {after.status}" if after else "it cannot be seen"
         said = (
             f"The {self.action} of {self.before.label} is not finished after "
-            f"{POWER_PATIENCE:.0f} s: {seen}, and task {self.task} may go on. Call "
-            f'list_machines(node="{self.node}") in a minute. {self._advice(after)}'
+            f"{POWER_PATIENCE:.0f} s: {seen}, and task {self.task} may go on. "
+            f"{self._advice(after) or 'Call list_machines in a minute.'}"
         )
         last = after or replace(self.before, status="unknown")
-        return self._result(last, said.rstrip(), finished=False)
+        return self._result(last, said, finished=False)
 
     def _is_new(self, after: Machine) -> bool:
         """Whether a reboot has happened: it runs for less long than before, or not for
@@ -1190,10 +1198,11 @@ class _PowerAction:
             return "Look at the node's tasks in Proxmox before you try again."
         if status == "stopped":
             return "If it stays stopped, call start_machine."
-        then = " and then start_machine" if self.action == "reboot" else ""
+        again = " and start_machine starts it again" if self.action == "reboot" else ""
         return (
-            f"A guest that ignores this takes stop_machine(force=True){then}: it cuts "
-            "the power and loses what is not saved. Ask the user first."
+            "The guest may still follow: call list_machines in a minute. If it does not, "
+            f"stop_machine(force=True) cuts its power{again}; what is not saved is lost, "
+            "so ask the user first."
         )
 
     def _log(self) -> str:
@@ -1268,7 +1277,7 @@ def check_target(node: str, vm_id: int = MIN_VM_ID) -> None:
     """Raise ProxmoxError for what must not get into a URL."""
     if len(node) > MAX_NODE_NAME or not re.fullmatch(NODE_PATTERN, node):
         raise ProxmoxError(
-            "node must be a node's name: letters, digits and hyphens",
+            "node must be a node's name (letters, digits and hyphens)",
             "Call list_infrastructure to see the nodes.",
         )
     if not MIN_VM_ID <= vm_id <= MAX_VM_ID:

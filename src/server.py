@@ -56,7 +56,7 @@ log.setLevel(logging.INFO)  # its audit lines
 
 PARAMETERS = {
     "vm_id": f"a whole number from {MIN_VM_ID} to {MAX_VM_ID}",
-    "node": "a node's name: letters, digits and hyphens",
+    "node": "a node's name (letters, digits and hyphens)",
     "status": "a word such as running, stopped, unknown or paused",
     "force": "true or false",
 }

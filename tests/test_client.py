@@ -47,8 +47,13 @@ def one_vm(api: MagicMock) -> MagicMock:
 @pytest.mark.parametrize("verify", [True, False, "/ca.pem"])
 @pytest.mark.parametrize(("prefix", "handed"), [("", None), ("pve-a", "pve-a")])
 def test_what_proxmoxer_is_handed(
-    verify: bool | str, prefix: str, handed: str | None
+    verify: bool | str,
+    prefix: str,
+    handed: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
     with patch("src.client.ProxmoxAPI") as proxmox_api:
         ProxmoxClient(Settings("pve.lan", 443, prefix, "mcp@pve", "t", SECRET, verify))
     proxmox_api.assert_called_once_with(
@@ -59,7 +64,21 @@ def test_what_proxmoxer_is_handed(
         token_name="t",
         token_value=SECRET,
         verify_ssl=verify,
+        proxies={},
     )
+
+
+def test_the_environment_of_requests_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.lan:3128")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/company.pem")
+    with patch("src.client.ProxmoxAPI") as proxmox_api:
+        ProxmoxClient(SETTINGS)
+        monkeypatch.setenv("NO_PROXY", "pve.lan")
+        ProxmoxClient(SETTINGS)
+    proxied, direct = (call.kwargs for call in proxmox_api.call_args_list)
+    assert proxied["verify_ssl"] == "/company.pem"
+    assert proxied["proxies"]["https"] == "http://proxy.lan:3128"
+    assert "https" not in direct["proxies"]
 
 
 def test_get_nodes(client: ProxmoxClient, api: MagicMock) -> None:

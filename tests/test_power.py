@@ -268,7 +268,7 @@ def test_a_guest_that_ignores_shutdown_is_an_error_that_offers_force(
         "timeout. It is running now."
     ) in answer.text
     assert "stop_machine(force=True)" in answer.text
-    assert "loses what is not saved" in answer.text
+    assert "what is not saved is lost" in answer.text
     assert cluster.posts == ["/pve1/qemu/100/status/shutdown"]  # and no escalation
     assert running.status == "running"
 
@@ -318,9 +318,9 @@ def test_a_shutdown_longer_than_the_wait_goes_on(
     assert data["task"] == task
     assert data["message"] == (
         "The shutdown of VM 100 (web) on pve1 is not finished after 2 s: it is running, "
-        f'and task {task} may go on. Call list_machines(node="pve1") in a minute. '
-        "A guest that ignores this takes stop_machine(force=True): it cuts the power and "
-        "loses what is not saved. Ask the user first."
+        f"and task {task} may go on. The guest may still follow: call list_machines in a "
+        "minute. If it does not, stop_machine(force=True) cuts its power; what is not "
+        "saved is lost, so ask the user first."
     )
     assert [message for _, _, message in told] == ["shutdown VM 100 (web) on pve1"]
     assert told[0][0] == pytest.approx(0.8, abs=0.3)

@@ -1,0 +1,306 @@
+"""Speed and size, as ratios within one run: `python -m tests.benchmark`.
+
+The fake cluster runs in a process of its own and adds 20 ms to each request. Every time
+is a median; what is compared is measured in turn. Tools are called over stdio.
+"""
+
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+from fakepve import FakePve
+from proxmoxer import ProxmoxAPI
+
+from src.client import ProxmoxClient, Settings
+from tests.cluster import Cluster, in_a_process, populate, serving
+from tests.process import COMMAND, Server
+
+DELAY = 0.02
+ROUNDS = 15
+MS = 1000
+
+
+def timed(*runs: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """The median seconds of each, run in turn, after one run that does not count."""
+    times: list[list[float]] = [[] for _ in runs]
+    for number in range(rounds + 1):
+        for run, taken in zip(runs, times, strict=True):
+            began = time.perf_counter()
+            run()
+            if number:
+                taken.append(time.perf_counter() - began)
+    return [statistics.median(taken) for taken in times]
+
+
+class Tools:
+    """A server over stdio, and its tools as calls that wait for the answer."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.server = Server(COMMAND, environ)
+        self.server.initialize()
+        self.number = 0
+
+    def request(self, method: str, params: Any = None) -> int:
+        self.number += 1
+        self.server.send(method, params, id=self.number)
+        return self.number
+
+    def call(self, tool: str, **arguments: Any) -> Any:
+        number = self.request("tools/call", {"name": tool, "arguments": arguments})
+        result = self.server.answer(number, 60)["result"]
+        assert not result.get("isError"), result
+        return result
+
+    def close(self) -> None:
+        self.server.process.kill()
+        self.server.process.wait()
+
+
+def proxmox(environ: dict[str, str]) -> Any:
+    """proxmoxer alone, as a script would use it."""
+    return ProxmoxAPI(
+        environ["PROXMOX_URL"].removeprefix("https://"),
+        user=environ["PROXMOX_USER"],
+        token_name=environ["PROXMOX_TOKEN_ID"],
+        token_value=environ["PROXMOX_TOKEN_SECRET"],
+        verify_ssl=environ["PROXMOX_VERIFY_SSL"],
+    )
+
+
+def loop_over_nodes(api: Any) -> None:
+    for node in api.nodes.get():
+        if node["status"] == "online":
+            api.nodes(node["node"]).qemu.get()
+            api.nodes(node["node"]).lxc.get()
+
+
+def two_requests(api: Any) -> None:
+    api.nodes.get()
+    api.nodes("pve01").qemu.get()
+
+
+def the_start_by_hand(api: Any, vm_id: int, node: str) -> None:
+    """The requests of a start_machine whose task is over at once, in sequence."""
+    guest = api.nodes(node).qemu(vm_id)
+    api.cluster.resources.get()
+    guest.status.current.get()
+    task = guest.status.start.post()
+    api.nodes(node).tasks(task).status.get()
+    guest.status.current.get()
+
+
+def started(command: list[str], environ: dict[str, str]) -> float:
+    """Start a server, ask for its tools, and return its memory in MiB."""
+    server = Server(command, environ)
+    server.initialize()
+    server.send("tools/list", id=1)
+    server.answer(1)
+    memory: int = psutil.Process(server.process.pid).memory_info().rss
+    server.process.kill()
+    server.process.wait()
+    return memory / 2**20
+
+
+Row = tuple[str, str, str, str]
+Bars = list[tuple[str, list[tuple[str, float]]]]
+
+
+def measure_start(environ: dict[str, str]) -> tuple[list[Row], Bars]:
+    memory: dict[str, list[float]] = {"ours": [], "one tool": []}
+    one_tool = [sys.executable, "-m", "tests.one_tool"]
+    ours, other = timed(
+        lambda: memory["ours"].append(started(COMMAND, environ)),
+        lambda: memory["one tool"].append(started(one_tool, environ)),
+    )
+    rss, other_rss = (statistics.median(values) for values in memory.values())
+    rows = [
+        (
+            f"start to the tools/list answer: {ours * MS:.0f} ms",
+            f"a server of one tool: {other * MS:.0f} ms",
+            f"{ours / other:.2f} times",
+            "1.05",
+        ),
+        (
+            f"memory after it: {rss:.1f} MiB",
+            f"the same: {other_rss:.1f} MiB",
+            f"{rss / other_rss:.2f} times",
+            "1.10",
+        ),
+    ]
+    return rows, [("start, ms", [("one tool", other * MS), ("mcp-proxmox", ours * MS)])]
+
+
+def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
+    tools, api = Tools(environ), proxmox(environ)
+    machines, infrastructure, storage, loop, two = timed(
+        lambda: tools.call("list_machines"),
+        lambda: tools.call("list_infrastructure"),
+        lambda: tools.call("list_storage"),
+        lambda: loop_over_nodes(api),
+        lambda: two_requests(api),
+    )
+    text = tools.call("list_machines")["content"][0]["text"]
+    lines = [line for line in text.splitlines() if " app-" in line]
+    characters = sum(map(len, lines)) / len(lines) + 1
+    tools.close()
+    rows = [
+        (
+            f"list_machines, 16 nodes, 400 machines: {machines * MS:.0f} ms",
+            f"a loop over the nodes: {loop * MS:.0f} ms",
+            f"{loop / machines:.1f} times faster",
+            "5",
+        ),
+        (
+            "the same",
+            f"two requests in sequence: {two * MS:.0f} ms",
+            f"{machines / two:.1f} times",
+            "3.5",
+        ),
+        (
+            f"list_infrastructure: {infrastructure * MS:.0f} ms",
+            "two requests in sequence",
+            f"{infrastructure / two:.1f} times",
+            "3",
+        ),
+        (
+            f"list_storage: {storage * MS:.0f} ms",
+            "two requests in sequence",
+            f"{storage / two:.1f} times",
+            "3",
+        ),
+        ("text a machine", "", f"{characters:.0f} characters", "60"),
+    ]
+    bars = [
+        ("two requests", two * MS),
+        ("list_storage", storage * MS),
+        ("list_infrastructure", infrastructure * MS),
+        ("list_machines", machines * MS),
+        ("a loop over the nodes", loop * MS),
+    ]
+    return rows, [("lists of 16 nodes and 400 machines, ms", bars)], machines
+
+
+def measure_growth(environ: dict[str, str], small: float) -> list[Row]:
+    tools = Tools(environ)
+    (large,) = timed(lambda: tools.call("list_machines"))
+    tools.close()
+    return [
+        (
+            f"list_machines, 32 nodes, 2,500 machines: {large * MS:.0f} ms",
+            "16 nodes, 400 machines",
+            f"{large / small:.1f} times, for 6.2 times the machines",
+            "6.2",
+        )
+    ]
+
+
+def measure_power(environ: dict[str, str]) -> list[Row]:
+    tools, api = Tools(environ), proxmox(environ)
+    target = {"vm_id": 100, "node": "pve01"}
+    off = api.nodes("pve01").qemu(100).status.stop
+
+    def wait_until_off() -> None:
+        while api.nodes("pve01").qemu(100).status.current.get()["status"] != "stopped":
+            time.sleep(0.01)
+
+    ours, by_hand = [], []
+    for number in range(ROUNDS + 1):
+        for run, taken in (
+            (lambda: tools.call("start_machine", **target), ours),
+            (lambda: the_start_by_hand(api, **target), by_hand),
+        ):
+            off.post()
+            wait_until_off()
+            began = time.perf_counter()
+            run()
+            if number:
+                taken.append(time.perf_counter() - began)
+    tools.close()
+    tool, hand = statistics.median(ours), statistics.median(by_hand)
+    return [
+        (
+            f"start_machine, its task over at once: {tool * MS:.0f} ms",
+            f"its five requests in sequence: {hand * MS:.0f} ms",
+            f"{tool / hand:.2f} times",
+            "1.5",
+        )
+    ]
+
+
+def measure_ping(environ: dict[str, str]) -> list[Row]:
+    """Pings while list_machines waits for a cluster that takes 0.5 s a request."""
+    tools = Tools(environ)
+    listing = tools.request("tools/call", {"name": "list_machines", "arguments": {}})
+    times = []
+    while listing not in tools.server.answers:
+        began = time.perf_counter()
+        tools.server.answer(tools.request("ping"))
+        times.append(time.perf_counter() - began)
+        time.sleep(0.02)
+    tools.close()
+    typical, worst = statistics.median(times) * MS, max(times) * MS
+    shown = f"{typical:.1f} ms, at worst {worst:.0f} ms"
+    return [(f"ping while list_machines waits ({len(times)})", "", shown, "20")]
+
+
+async def count_requests() -> list[Row]:
+    """The requests of one list_machines, counted by the cluster that answers them."""
+    cluster = Cluster(FakePve())
+    populate(cluster.pve, 16, 400)
+    async with serving(cluster) as environ:
+        proxmox = ProxmoxClient(Settings.from_env(environ))
+        await asyncio.to_thread(proxmox.get_all_machines)
+    shown = f"{len(cluster.sent)}"
+    return [
+        ("requests of list_machines, N = 15 nodes online", "", shown, "2N + 2 = 32")
+    ]
+
+
+def measure_texts(environ: dict[str, str]) -> list[Row]:
+    tools = Tools(environ)
+    listed = tools.server.answer(tools.request("tools/list"))["result"]["tools"]
+    tools.close()
+    size = sum(
+        len(tool["name"] + tool["description"] + json.dumps(tool["inputSchema"]))
+        for tool in listed
+    )
+    shown = f"{size:,} characters"
+    return [("what the model reads of the six tools", "", shown, "4,000")]
+
+
+def table(rows: list[Row]) -> str:
+    head = ("what", "against", "measured", "to reach")
+    lines = [" | ".join(row) for row in (head, ("---",) * 4, *rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def chart(title: str, bars: list[tuple[str, float]]) -> str:
+    most = max(value for _, value in bars)
+    lines = [f"{name:>22} {'█' * round(50 * v / most)} {v:.0f}" for name, v in bars]
+    return "\n".join([f"\n{title}", *lines])
+
+
+def main() -> None:
+    rows: list[Row] = []
+    with in_a_process(16, 400, DELAY) as environ:
+        start_rows, start_bars = measure_start(environ)
+        list_rows, list_bars, small = measure_lists(environ)
+        rows += start_rows + list_rows
+        power_rows = measure_power(environ) + measure_texts(environ)
+    with in_a_process(32, 2500, DELAY) as environ:
+        rows += measure_growth(environ, small)
+    with in_a_process(16, 400, 0.5) as environ:
+        rows += measure_ping(environ)
+    rows += power_rows + asyncio.run(count_requests())
+    print(table(rows))
+    for title, bars in start_bars + list_bars:
+        print(chart(title, bars))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""See it work without a Proxmox: `python -m tests.demo`, or with `--serve` to stay up.
+
+Starts a fake cluster of three nodes, launches the server over stdio as a desktop client
+does, calls the tools, and prints each call with the text that the model reads.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fakepve import FakePve
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+from tests.cluster import Cluster, furnish, serving
+
+ROOT = Path(__file__).parent.parent
+CALLS: list[tuple[str, str, dict[str, Any]]] = [
+    ("The physical servers", "list_infrastructure", {}),
+    ("Everything that runs on them", "list_machines", {}),
+    ("Only a part of it", "list_machines", {"node": "pve2", "status": "running"}),
+    ("The storage", "list_storage", {}),
+    ("A machine is started", "start_machine", {"vm_id": 106, "node": "pve2"}),
+    ("Once more: nothing to do", "start_machine", {"vm_id": 106, "node": "pve2"}),
+    ("A container is rebooted", "reboot_machine", {"vm_id": 200, "node": "pve1"}),
+    ("A machine is shut down", "stop_machine", {"vm_id": 100, "node": "pve1"}),
+    ("One that ignores it", "stop_machine", {"vm_id": 105, "node": "pve1"}),
+    (
+        "The same by force",
+        "stop_machine",
+        {"vm_id": 105, "node": "pve1", "force": True},
+    ),
+    ("A start that fails", "start_machine", {"vm_id": 102, "node": "pve1"}),
+    ("A machine that is paused", "reboot_machine", {"vm_id": 103, "node": "pve1"}),
+    ("One that is in a backup", "stop_machine", {"vm_id": 104, "node": "pve2"}),
+    ("A template", "start_machine", {"vm_id": 900, "node": "pve1"}),
+    ("The wrong node", "start_machine", {"vm_id": 201, "node": "pve1"}),
+    ("A node that is offline", "start_machine", {"vm_id": 107, "node": "pve3"}),
+    ("No such machine", "stop_machine", {"vm_id": 999, "node": "pve1"}),
+    ("No such node", "list_machines", {"node": "pve9"}),
+    (
+        "A node that would reach another machine",
+        "stop_machine",
+        {"vm_id": 100, "node": "pve1/qemu/103/status/stop?x="},
+    ),
+]
+
+
+async def show(environ: dict[str, str]) -> None:
+    """Call the tools through a client of the era that desktop clients speak."""
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "src.server"], env=environ, cwd=ROOT
+    )
+    with tempfile.TemporaryFile("w+") as stderr:
+        async with Client(stdio_client(server, stderr), mode="legacy") as client:
+            for title, tool, arguments in CALLS:
+                shown = ", ".join(f"{k}={json.dumps(v)}" for k, v in arguments.items())
+                print(f"\n# {title}\n> {tool}({shown})")
+                result = await client.call_tool(tool, arguments)
+                print(f"{'ERROR: ' if result.is_error else ''}{result.content[0].text}")
+        stderr.seek(0)
+        print(f"\n# What the server left on stderr: its audit trail\n{stderr.read()}")
+
+
+async def main(serve: bool) -> None:
+    cluster = Cluster(FakePve())
+    furnish(cluster.pve)
+    # A shutdown that is ignored takes 1.2 s here, not Proxmox's 60.
+    cluster.pve.time_scale = 0.02
+    async with serving(cluster) as environ:
+        if not serve:
+            await show(environ)
+            return
+        print("A fake Proxmox cluster is up until you press Ctrl+C. For .env:\n")
+        print("\n".join(f"{name}={value}" for name, value in environ.items()))
+        print("\nFor a client's configuration:\n")
+        print(f'"env": {json.dumps(environ, indent=2)}', flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main(serve="--serve" in sys.argv[1:]))

@@ -1,0 +1,17 @@
+"""What the benchmark compares the start with: a server of one tool that does nothing."""
+
+import proxmoxer  # noqa: F401
+import requests  # noqa: F401
+from mcp.server import MCPServer
+
+mcp = MCPServer("one-tool")
+
+
+@mcp.tool()
+def nothing() -> str:
+    """Do nothing."""
+    return "nothing"
+
+
+if __name__ == "__main__":
+    mcp.run()
