@@ -77,6 +77,12 @@ async def main(serve: bool) -> None:
             return
         print("A fake Proxmox cluster is up until you press Ctrl+C. For .env:\n")
         print("\n".join(f"{name}={value}" for name, value in environ.items()))
+        print("\nFor the Inspector:\n")
+        options = " ".join(f"-e {name}='{value}'" for name, value in environ.items())
+        print(
+            f"npx @modelcontextprotocol/inspector --cli {options} "
+            ".venv/bin/python -m src.server --method tools/call --tool-name list_machines"
+        )
         print("\nFor a client's configuration:\n")
         print(f'"env": {json.dumps(environ, indent=2)}', flush=True)
         await asyncio.Event().wait()

@@ -195,20 +195,8 @@ def test_status_current_tells_a_paused_vm() -> None:
     assert read_machine(100, LIVE | {"template": 1, "lock": "x"}, {}).template is True
 
 
-OPTIONAL = [
-    "name",
-    "status",
-    "cpu",
-    "cpus",
-    "maxcpu",
-    "mem",
-    "maxmem",
-    "uptime",
-    "template",
-    "lock",
-    "tags",
-    "qmpstatus",
-]
+TEXTS = ("name", "status", "lock", "tags", "qmpstatus", "template")
+FIGURES = ("cpu", "cpus", "maxcpu", "mem", "maxmem", "uptime")
 anything = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.floats())
 rows = st.fixed_dictionaries(
     {
@@ -216,7 +204,7 @@ rows = st.fixed_dictionaries(
         "node": st.sampled_from(["pve1", "pve2", "pve3"]),
         "type": st.sampled_from(["qemu", "lxc"]),
     },
-    optional=dict.fromkeys(OPTIONAL, anything),
+    optional=dict.fromkeys((*TEXTS, *FIGURES), anything),
 )
 
 
