@@ -958,7 +958,7 @@ class _Survey:
         pool = ThreadPoolExecutor(MAX_REQUESTS)
         try:
             listing = pool.submit(client._rows, client._api.nodes, deadline)
-            broadcast = pool.submit(ground, deadline)
+            broadcast = pool.submit(persistently, ground, deadline)
             wait([listing], deadline - time.monotonic())
             try:
                 rows = _result(listing, client.settings)
@@ -1020,6 +1020,16 @@ class _Survey:
                 f"nodes that did not answer. {self.ground_error.cause}"
             )
         return notes
+
+
+def persistently(ground: Callable[[float], list[Row]], deadline: float) -> list[Row]:
+    """The broadcast, asked for again after dropped connections: all else lies on it."""
+    try:
+        return ground(deadline)
+    except ProxmoxError as error:
+        if error.code != "dropped":
+            raise
+        return ground(deadline)
 
 
 def _result(future: Future[Any], settings: Settings) -> Any:
