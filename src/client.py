@@ -442,7 +442,9 @@ def nodes_named_by(ground: list[Row]) -> list[Row]:
 
 def row_of(vm_id: int, rows: list[Row]) -> Row | None:
     """The machine's row among those of /cluster/resources."""
-    guests = (row for row in rows if row.get("type") in ("qemu", "lxc"))
+    guests = (
+        row for row in rows if row.get("type") in ("qemu", "lxc") and "node" in row
+    )
     return next((row for row in guests if _int(row.get("vmid")) == vm_id), None)
 
 
@@ -700,7 +702,7 @@ class ProxmoxClient:
         ]
         clusters = [row for row in survey.ground if row.get("type") == "cluster"]
         cluster = clusters[0] if clusters else {}
-        notes = survey.failures("its load, version and freshest figures are missing")
+        notes = survey.failures("load, version and fresh figures are missing")
         # Without the right to ask (403) both are null, as on a standalone host.
         if survey.ground_error and survey.ground_error.code != 403:
             cause = survey.ground_error.cause
@@ -760,7 +762,7 @@ class ProxmoxClient:
             if node in (None, machine.node)
         ]
         notes = survey.notes("machines")
-        if not machines:
+        if not machines and not survey.silent:
             notes.append(self._nothing("machines", "VM.Audit on /vms"))
         return Machines(machines, notes)
 
@@ -807,7 +809,7 @@ class ProxmoxClient:
                 notes.append(
                     f"{storage.storage} is not active on {', '.join(sorted(dead))}."
                 )
-        if not storages:
+        if not storages and not survey.silent:
             notes.append(self._nothing("storages", "Datastore.Audit on /storage"))
         return Storages(storages, notes)
 
@@ -996,7 +998,8 @@ class _Survey:
 
     def raise_if_empty(self) -> None:
         """Raise what went wrong, where nothing at all could be had."""
-        if self.ground_error and self.silent.keys() >= self.nodes.keys() - self.offline:
+        answered = self.answers.keys() - self.silent.keys()
+        if self.ground_error and not answered and not any(self.answers.values()):
             raise self.ground_error
 
     def failures(self, consequence: str) -> list[str]:
@@ -1005,13 +1008,14 @@ class _Survey:
         for name in sorted(self.silent):
             kinds.setdefault(self.silent[name].code, []).append(name)
         return [
-            f"{', '.join(names)} did not answer: {consequence}. {self.silent[names[0]]}"
-            for names in kinds.values()
+            f"{', '.join(names)} {'refused' if code == 403 else 'did not answer'}: "
+            f"{consequence}. {self.silent[names[0]]}"
+            for code, names in kinds.items()
         ]
 
     def notes(self, things: str) -> list[str]:
         """What a list of machines or storages lacks, and why."""
-        notes = self.failures(f"its {things} are shown as last known")
+        notes = self.failures(f"{things} there are shown as last known")
         for name in sorted(self.offline):
             notes.append(f"{name} is offline: the state of its {things} is unknown.")
         if self.ground_error:

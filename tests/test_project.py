@@ -81,6 +81,8 @@ def test_the_messages_of_the_readme_are_those_of_the_source() -> None:
     everything = re.sub(r'" f?"', "", everything)
     # "30 s" is computed, "..." is left out: the pieces between have to be there.
     for row in table.splitlines()[2:]:
+        if not row.startswith("|"):
+            continue
         symptoms = re.findall(r"`([^`]+)`", row.split("|")[1])
         for symptom in symptoms:
             for piece in re.split(r"\.\.\.|\d+ s\b|\(\w+\)", symptom):

@@ -80,7 +80,7 @@ def test_a_node_that_fails_leaves_its_machines_as_last_known(
         201,
     ]
     assert found[101]["status"] == "running"
-    note = "pve2 did not answer: its machines are shown as last known. "
+    note = "pve2 did not answer: machines there are shown as last known. "
     assert [n for n in answer.data["notes"] if n.startswith(note) and says in n]
     assert note in answer.text
     line = next(line for line in answer.text.splitlines() if line.startswith("101 "))
@@ -236,6 +236,26 @@ def test_nodes_that_all_fail_without_a_broadcast_are_an_error(
         assert answer.text == "Proxmox says: no broadcast."
 
 
+def test_one_node_that_fails_without_a_broadcast_is_an_error(
+    call_once: Call, demo: Cluster
+) -> None:
+    demo.pve.fail("GET", "/resources", 500, "no broadcast")
+    for path in ("qemu", "lxc"):
+        demo.pve.fail("GET", f"/nodes/pve2/{path}", 595, "No route to host")
+    answer = call_once("list_machines", node="pve2")
+    assert answer.is_error
+    assert answer.text == "Proxmox says: no broadcast."
+
+
+def test_no_machines_on_a_node_that_failed_is_not_called_a_missing_right(
+    call_once: Call, cluster: Cluster
+) -> None:
+    cluster.pve.fail("GET", "/nodes/pve1/qemu", 595, "No route to host")
+    answer = call_once("list_machines")
+    assert answer.text.startswith("No machines.\npve1 did not answer")
+    assert "VM.Audit" not in answer.text
+
+
 def test_a_lost_quorum_is_told(call: Call, demo: Cluster) -> None:
     demo.pve.lose_quorum()
     answer = call("list_infrastructure")
@@ -313,8 +333,8 @@ def test_nodes_without_sys_audit_have_no_figures_and_that_is_said(
     assert answer.text.splitlines() == [
         "2 of 3 nodes online",
         (
-            "pve1, pve2 did not answer: its load, version and freshest "
-            "figures are missing. The token mcp@pve!t lacks Sys.Audit on /nodes/pve1. Grant it to "
+            "pve1, pve2 refused: load, version and fresh figures are missing. The "
+            "token mcp@pve!t lacks Sys.Audit on /nodes/pve1. Grant it to "
             "user and token: pveum role add McpSysAudit --privs Sys.Audit; pveum acl "
             "modify /nodes/pve1 --users mcp@pve --tokens 'mcp@pve!t' --roles McpSysAudit"
         ),
