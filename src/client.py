@@ -733,18 +733,19 @@ class ProxmoxClient:
             for kind in ("qemu", "lxc"):
                 resource = getattr(self._api.nodes(name), kind)
                 try:
-                    found = self._rows(resource, deadline, name)
+                    try:
+                        found = self._rows(resource, deadline, name)
+                    except ProxmoxError as error:
+                        # A VM that vanishes meanwhile fails the whole list, once.
+                        if error.code != 500:
+                            raise
+                        found = self._rows(resource, deadline, name)
                 except ProxmoxError as error:
                     failed[name] = error
                     if error.code != 500:
                         break
-                    # A VM that vanishes meanwhile fails the whole list, once.
-                    try:
-                        found = self._rows(resource, deadline, name)
-                    except ProxmoxError:
-                        continue
-                    del failed[name]
-                rows += [{**row, "node": name, "type": kind} for row in found]
+                else:
+                    rows += [{**row, "node": name, "type": kind} for row in found]
             return rows
 
         survey = _Survey(
@@ -1042,27 +1043,22 @@ def _result(future: Future[Any], settings: Settings) -> Any:
     return future.result()
 
 
+@dataclass(eq=False)
 class _PowerAction:
     """One power action on its way, from the look before it to the look after it."""
 
-    def __init__(
-        self,
-        client: ProxmoxClient,
-        node: str,
-        vm_id: int,
-        action: Action,
-        progress: Progress | None,
-    ) -> None:
-        self.client = client
-        self.node = node
-        self.vm_id = vm_id
-        self.action = action
-        self.progress = progress
-        self.goal = "stopped" if action in ("stop", "shutdown") else "running"
-        self.began = time.monotonic()
+    client: ProxmoxClient
+    node: str
+    vm_id: int
+    action: Action
+    progress: Progress | None
+    began: float = field(default_factory=time.monotonic)
+    sent: float | None = None
+    task: str | None = None
+
+    def __post_init__(self) -> None:
         self.deadline = self.began + POWER_PATIENCE
-        self.sent: float | None = None
-        self.task: str | None = None
+        self.goal = "stopped" if self.action in ("stop", "shutdown") else "running"
 
     def run(self) -> PowerResult:
         self.found = self.client._find(self.node, self.vm_id, self.deadline)
@@ -1204,7 +1200,7 @@ class _PowerAction:
         status = after.status if after else "unknown"
         if status == self.goal and self.action != "reboot":
             return ""
-        if "lock" in reason:
+        if re.search(r"can't lock|is locked", reason):
             return "Another task is at work on it: look again in a minute."
         if self.action == "start":
             return "Remove the cause, then call start_machine again." if reason else ""

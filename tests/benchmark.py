@@ -6,7 +6,9 @@ is a median; what is compared is measured in turn. Tools are called over stdio.
 
 import asyncio
 import json
+import shutil
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -133,6 +135,35 @@ def measure_start(environ: dict[str, str]) -> tuple[list[Row], Bars]:
         ),
     ]
     return rows, [("start, ms", [("one tool", other * MS), ("mcp-proxmox", ours * MS)])]
+
+
+def measure_container(environ: dict[str, str]) -> list[Row]:
+    """The image's start, where there is an engine and the image of the README."""
+    if not shutil.which("docker"):
+        return []
+    image = ["docker", "image", "inspect", "mcp-proxmox"]
+    if subprocess.run(image, capture_output=True, check=False).returncode != 0:
+        return []
+
+    def first_answer(command: list[str]) -> None:
+        server = Server(command, environ)
+        server.initialize()
+        server.process.stdin.close()  # type: ignore[union-attr]
+        server.process.wait(10)
+
+    docker, local = timed(
+        lambda: first_answer(["docker", "run", "-i", "--rm", "mcp-proxmox"]),
+        lambda: first_answer(COMMAND),
+        rounds=5,
+    )
+    return [
+        (
+            f"docker run to the initialize answer and away: {docker * MS:.0f} ms",
+            f"python -m src.server: {local * MS:.0f} ms",
+            f"{docker / local:.2f} times",
+            "",
+        )
+    ]
 
 
 def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
@@ -290,7 +321,7 @@ def main() -> None:
     with in_a_process(16, 400, DELAY) as environ:
         start_rows, start_bars = measure_start(environ)
         list_rows, list_bars, small = measure_lists(environ)
-        rows += start_rows + list_rows
+        rows += start_rows + measure_container(environ) + list_rows
         power_rows = measure_power(environ) + measure_texts(environ)
     with in_a_process(32, 2500, DELAY) as environ:
         rows += measure_growth(environ, small)

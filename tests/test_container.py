@@ -1,10 +1,10 @@
 """The image that desktop clients launch, through the real docker client."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -140,8 +140,6 @@ def test_a_real_client_works_through_docker_run(
 ) -> None:
     command, *arguments = run(*HARDENED)
     keep = ("DOCKER_HOST", "HOME", "PATH")
-    import os
-
     server = StdioServerParameters(
         command=command,
         args=arguments,
@@ -259,7 +257,6 @@ def test_it_adds_at_most_60_mib_to_its_base(image: str) -> None:
     (ours,) = json.loads(docker("inspect", image))
     (base,) = json.loads(docker("inspect", "python:3.11-slim"))
     added = (ours["Size"] - base["Size"]) / 2**20
-    print(f"the image adds {added:.1f} MiB to its base")
     assert 0 < added <= 60
 
 
@@ -325,23 +322,3 @@ def test_nothing_is_installed_but_what_the_four_packages_need(image: str) -> Non
     normal = {re.sub(r"[-_.]+", "-", name).lower() for name in added}
     assert normal <= needed([line.split("==")[0] for line in wanted])
     assert {"mcp", "proxmoxer", "requests", "python-dotenv"} <= normal
-
-
-def test_the_time_to_the_first_answer_is_shown(
-    run: Run, env_file: Path, demo: Cluster
-) -> None:
-    """Beside that of a local Python; shown, and judged by nobody but the reader."""
-    for name, command in (
-        ("docker run", run()),
-        ("python -m src.server", [sys.executable, "-m", "src.server"]),
-    ):
-        times = []
-        for _ in range(3):
-            began = time.monotonic()
-            server = Server(command)
-            server.initialize()
-            times.append(time.monotonic() - began)
-            assert server.process.stdin
-            server.process.stdin.close()
-            server.process.wait(5)
-        print(f"{name}: {min(times):.2f} s to the initialize answer")

@@ -65,6 +65,14 @@ def test_a_start_that_fails_in_its_task_is_an_error_with_the_tasks_words(
     )
 
 
+def test_a_cause_that_only_sounds_like_a_lock_is_none(
+    call_once: Call, stopped: Any
+) -> None:
+    stopped.start_error = "could not open block device"
+    answer = call_once("start_machine", vm_id=100, node="pve1")
+    assert "Remove the cause, then call start_machine again." in answer.text
+
+
 def test_a_log_that_cannot_be_read_is_said(
     call_once: Call, cluster: Cluster, stopped: Any
 ) -> None:
