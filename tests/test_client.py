@@ -153,6 +153,8 @@ def test_get_machine_status(client: ProxmoxClient, one_vm: MagicMock) -> None:
     assert found.live is True
     with pytest.raises(ProxmoxError, match="is not on pve2 but on pve1"):
         client.get_machine_status("pve2", 100)
+    with pytest.raises(ProxmoxError, match="vm_id must be a whole number"):
+        client.get_machine_status("pve1", 99)
 
 
 def test_set_machine_state_posts_once_and_looks(
@@ -225,21 +227,57 @@ def test_a_get_is_sent_once_more_after_a_dropped_connection_and_no_more(
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "code"),
     [
-        ResourceException(500, "Internal Server Error", "got timeout"),
-        ResourceException(596, "", "Connection timed out"),
-        requests.ReadTimeout(),
-        requests.ConnectionError(socket.gaierror(-2, "unknown")),
+        (ResourceException(400, "", "wrong"), 400),
+        (ResourceException(401, "", "No ticket"), 401),
+        (ResourceException(403, "", "no (/vms/1, VM.Audit)"), 403),
+        (ResourceException(403, "", "no"), 403),
+        (ResourceException(500, "", "got timeout"), 500),
+        (ResourceException(502, "", "Bad Gateway"), 502),
+        (ResourceException(595, "", "No route to host"), 595),
+        (ResourceException(599, "", "other"), 599),
+        (ResourceException(600, "", "other"), "not the API"),
+        (ResourceException(404, "", "Not Found"), "not the API"),
+        (requests.ReadTimeout(), "timeout"),
+        (requests.ConnectTimeout(), "refused"),
+        (requests.TooManyRedirects(), "not the API"),
+        (requests.exceptions.ProxyError(), "refused"),
+        (requests.ConnectionError(socket.gaierror(-2, "unknown")), "refused"),
+        (requests.ConnectionError(OSError(113, "No route to host")), "refused"),
+        (requests.ConnectionError(OSError(101, "unreachable")), "refused"),
     ],
 )
 def test_a_get_that_failed_otherwise_is_not_repeated(
-    client: ProxmoxClient, api: MagicMock, error: Exception
+    client: ProxmoxClient, api: MagicMock, error: Exception, code: int | str
 ) -> None:
     api.nodes.get.side_effect = error
-    with pytest.raises(ProxmoxError):
+    with pytest.raises(ProxmoxError) as caught:
         client.get_nodes()
+    assert caught.value.code == code
     assert api.nodes.get.call_count == 1
+
+
+def test_a_node_that_cannot_be_reached_is_named_where_it_is_known(
+    client: ProxmoxClient, api: MagicMock
+) -> None:
+    gone = ResourceException(595, "", "No route to host")
+    api.nodes.get.side_effect = gone
+    api.nodes("pve1").status.get.side_effect = gone
+    with pytest.raises(ProxmoxError) as caught:
+        client.get_nodes()
+    assert str(caught.value) == (
+        "Proxmox could not reach a node (595 No route to host). Call list_infrastructure "
+        "to see the nodes."
+    )
+    with pytest.raises(ProxmoxError, match="could not reach node pve1"):
+        client.get_node_resources("pve1")
+
+
+def test_a_401_without_a_reason_says_so(client: ProxmoxClient, api: MagicMock) -> None:
+    api.nodes.get.side_effect = ResourceException(401, "", None)
+    with pytest.raises(ProxmoxError, match=r"mcp@pve!t \(no reason\)"):
+        client.get_nodes()
 
 
 def test_a_bug_is_not_taken_for_an_answer(

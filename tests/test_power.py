@@ -83,6 +83,20 @@ def test_a_log_that_cannot_be_read_is_said(
     assert "cannot be read: Proxmox says: log gone." in answer.text
 
 
+def test_a_failure_after_which_the_state_cannot_be_read_says_both(
+    call_once: Call, cluster: Cluster, stopped: Any
+) -> None:
+    stopped.start_error = "no such disk"
+
+    def broken(row: dict[str, Any]) -> Any:
+        return "gone" if cluster.posts else row
+
+    cluster.edit[CURRENT] = broken
+    answer = call_once("start_machine", vm_id=100, node="pve1")
+    assert "failed: no such disk. Its state cannot be read: https://" in answer.text
+    assert "Remove the cause, then call start_machine again.\nTask UPID" in answer.text
+
+
 def test_the_log_is_cut_to_its_last_lines(
     call_once: Call, cluster: Cluster, stopped: Any
 ) -> None:
@@ -106,6 +120,7 @@ def test_the_log_is_cut_to_its_last_lines(
         "399",
     ]
     assert len(answer.text) < 1600
+    assert [path for _, path in cluster.sent if path.endswith("/log?limit=1000")]
 
 
 class Suffixes(dict[str, Any]):
@@ -496,6 +511,7 @@ def test_an_ha_managed_guest_that_starts_on_another_node_is_found_there(
     answer = call_once("start_machine", vm_id=100, node="pve1")
     assert answer.data["finished"] is True
     assert answer.data["node"] == "pve2"
+    assert ("GET", "/api2/json/cluster/resources?type=vm") in cluster.sent
     assert answer.text == "Started VM 100 (web) on pve2; it is running."
 
 

@@ -359,3 +359,20 @@ def test_a_text_never_gets_longer_than_it_may(rows: list[str], top: list[str]) -
         missing = len(rows) - len(shown)
         assert text.endswith(f"{missing:,} more rows are not shown. Do something.")
         assert len(text) > 39_000
+
+
+def test_every_figure_of_a_node_is_read_from_its_own_key() -> None:
+    row = {"node": "pve1", "status": "online", "cpu": "0.5", "maxcpu": 2, "mem": 3}
+    row |= {"maxmem": 4, "disk": 5, "maxdisk": 6, "uptime": 7}
+    assert read_node(row) == Node("pve1", "online", 0.5, 2, 3, 4, 5, 6, 7, None, None)
+
+
+def test_storages_that_do_not_fit_are_counted() -> None:
+    rows = [store(storage=f"s{n}", shared=0, node="x" * 60) for n in range(500)]
+    text = storage_text(Storages(lay_storages([], rows, set(), set()), ["A note."]))
+    assert len(text) <= 40_000
+    assert text.startswith("500 storages: 500 active\nA note.\n")
+    assert text.endswith(
+        " more rows are not shown. The fullest are above; the structured content has "
+        "them all."
+    )

@@ -272,6 +272,24 @@ def test_a_cluster_status_that_fails_is_told(call_once: Call, demo: Cluster) -> 
     assert "corosync is down" in answer.data["notes"][0]
 
 
+def test_a_shared_storage_that_is_dead_on_one_node_says_on_which(
+    call: Call, demo: Cluster
+) -> None:
+    def dead(rows: list[Row]) -> list[Row]:
+        zeros = {"active": 0, "total": 0, "used": 0, "avail": 0}
+        return [row | zeros if row["storage"] == "nfs1" else row for row in rows]
+
+    demo.edit["/nodes/pve2/storage"] = dead
+    answer = call("list_storage")
+    assert answer.data["notes"] == [
+        "pve3 is offline: the state of its storages is unknown.",
+        "nfs1 is not active on pve2.",
+    ]
+    (nfs1,) = [s for s in answer.data["storages"] if s["storage"] == "nfs1"]
+    assert nfs1["active"] is True
+    assert nfs1["total"] == 10 << 40
+
+
 # --- Rights ---------------------------------------------------------------------------
 
 
@@ -293,7 +311,8 @@ def test_a_token_without_any_right_learns_which_one_to_ask_for(
     ) in answer.text
     storage = call("list_storage")
     assert storage.text.splitlines()[0] == "No storages."
-    assert "Datastore.Audit on /storage" in storage.text
+    assert "shows no storages to the token mcp@pve!t" in storage.text
+    assert "it lacks Datastore.Audit on /storage: grant that" in storage.text
 
 
 def test_a_token_with_some_rights_sees_what_it_may(call: Call, demo: Cluster) -> None:
@@ -423,9 +442,11 @@ def test_a_list_of_machines_takes_two_requests_a_node_and_two_more(
 ) -> None:
     call_once("list_machines")
     assert len(demo.sent) == 2 * 2 + 2
+    assert ("GET", "/api2/json/cluster/resources?type=vm") in demo.sent
     demo.sent.clear()
     call_once("list_storage")
     assert len(demo.sent) == 2 + 2
+    assert ("GET", "/api2/json/cluster/resources?type=storage") in demo.sent
     demo.sent.clear()
     call_once("list_infrastructure")
     assert len(demo.sent) == 2 + 2
