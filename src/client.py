@@ -429,11 +429,11 @@ def nodes_named_by(ground: list[Row]) -> list[Row]:
 
     /cluster/status has rows of nodes, the others have rows that lie on nodes.
     """
-    online = {0: "offline", 1: "online"}
+    online: dict[Any, str] = {0: "offline", 1: "online"}
     return [
         {
             "node": row.get("node") or row.get("name"),
-            "status": online.get(row.get("online", -1), "unknown"),
+            "status": online.get(row.get("online"), "unknown"),
         }
         for row in ground
         if row.get("type") != "cluster"
@@ -1437,7 +1437,6 @@ def unanswered(error: OSError, settings: Settings, seconds: float) -> ProxmoxErr
 
 def root_cause(error: BaseException) -> BaseException:
     """The innermost of the exceptions that requests and urllib3 wrap in each other."""
-    reason = getattr(error, "reason", None)
-    inner = (*error.args, reason, error.__cause__, error.__context__)
+    inner = (*error.args, error.__cause__, error.__context__)
     cause = next((each for each in inner if isinstance(each, BaseException)), None)
     return error if cause is None else root_cause(cause)

@@ -1,6 +1,7 @@
 """The client by itself, with proxmoxer mocked: what it asks for and what it hands on."""
 
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import MagicMock, patch
@@ -9,7 +10,13 @@ import pytest
 import requests
 from proxmoxer import ResourceException
 
-from src.client import ProxmoxClient, ProxmoxError, Settings
+from src.client import (
+    ProxmoxClient,
+    ProxmoxError,
+    Settings,
+    _PowerAction,
+    read_machine,
+)
 from tests.cluster import GIB, SECRET, node_status
 
 SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
@@ -278,6 +285,155 @@ def test_a_401_without_a_reason_says_so(client: ProxmoxClient, api: MagicMock) -
     api.nodes.get.side_effect = ResourceException(401, "", None)
     with pytest.raises(ProxmoxError, match=r"mcp@pve!t \(no reason\)"):
         client.get_nodes()
+
+
+def verification(code: int, message: str) -> requests.exceptions.SSLError:
+    error = ssl.SSLCertVerificationError(1, message)
+    error.verify_code, error.verify_message = code, message
+    return requests.exceptions.SSLError(error)
+
+
+HANDSHAKE = ssl.SSLError(1, "wrong version")
+HANDSHAKE.reason = "WRONG_VERSION_NUMBER"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            requests.TooManyRedirects(),
+            (
+                "https://pve.lan:8006 answers, but not as a Proxmox VE API: it is a login "
+                "page, a proxy or another service. Correct PROXMOX_URL: the API's port is "
+                "usually 8006."
+            ),
+        ),
+        (
+            requests.exceptions.ProxyError(ConnectionRefusedError(111, "refused")),
+            (
+                "Cannot talk to https://pve.lan:8006: the proxy of HTTPS_PROXY does not "
+                "answer. Check HTTPS_PROXY, or put the host into NO_PROXY."
+            ),
+        ),
+        (
+            verification(18, "self-signed certificate"),
+            (
+                "Cannot talk to https://pve.lan:8006: its certificate is not trusted "
+                "(self-signed certificate). Set PROXMOX_VERIFY_SSL to the path of a copy of "
+                "Proxmox's CA, /etc/pve/pve-root-ca.pem; or, only on a network you trust, "
+                "PROXMOX_VERIFY_SSL=false."
+            ),
+        ),
+        (
+            verification(62, "Hostname mismatch"),
+            (
+                "Cannot talk to https://pve.lan:8006: its certificate is not trusted "
+                "(Hostname mismatch). Put a name that the certificate has into PROXMOX_URL; "
+                "or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
+            ),
+        ),
+        (
+            requests.exceptions.SSLError(HANDSHAKE),
+            (
+                "Cannot talk to https://pve.lan:8006: no TLS connection (wrong version "
+                "number). Check the port in PROXMOX_URL, usually 8006."
+            ),
+        ),
+        (
+            requests.ConnectionError(socket.gaierror(-2, "unknown")),
+            (
+                "Cannot talk to https://pve.lan:8006: its name does not resolve. Check the "
+                "host in PROXMOX_URL."
+            ),
+        ),
+        (
+            requests.ConnectionError(OSError(113, "No route to host")),
+            (
+                "Cannot talk to https://pve.lan:8006: no connection in 0 s. Check "
+                "PROXMOX_URL, the network and the firewall."
+            ),
+        ),
+        (
+            requests.ReadTimeout(),
+            (
+                "Cannot talk to https://pve.lan:8006: no answer within 0 s. Proxmox may be "
+                "overloaded: try again in a minute."
+            ),
+        ),
+        (
+            requests.exceptions.SSLError(ssl.SSLEOFError(8, "EOF")),
+            (
+                "Cannot talk to https://pve.lan:8006: it closed the connection without an "
+                "answer. Try again; if it stays so, check ALLOW_FROM in "
+                "/etc/default/pveproxy."
+            ),
+        ),
+    ],
+)
+def test_what_no_answer_means(
+    client: ProxmoxClient, api: MagicMock, error: Exception, says: str
+) -> None:
+    api.nodes.get.side_effect = error
+    with pytest.raises(ProxmoxError) as caught:
+        client.get_nodes()
+    assert str(caught.value) == says
+    assert len(says) <= 300
+
+
+FORCE = (
+    "The guest may still follow: call list_machines in a minute. If it does not, "
+    "stop_machine(force=True) cuts its power{}; what is not saved is lost, so ask the "
+    "user first."
+)
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "reason", "advice"),
+    [
+        ("start", "running", "failed", ""),
+        (
+            "start",
+            "stopped",
+            "failed",
+            "Remove the cause, then call start_machine again.",
+        ),
+        ("start", "stopped", "", ""),
+        ("stop", "stopped", "failed", ""),
+        (
+            "stop",
+            "running",
+            "failed",
+            "Look at the node's tasks in Proxmox before you try again.",
+        ),
+        ("shutdown", "running", "failed", FORCE.format("")),
+        ("shutdown", None, "", FORCE.format("")),
+        ("shutdown", "stopped", "failed", ""),
+        (
+            "reboot",
+            "running",
+            "failed",
+            FORCE.format(" and start_machine starts it again"),
+        ),
+        ("reboot", "stopped", "", "If it stays stopped, call start_machine."),
+        (
+            "shutdown",
+            "running",
+            "can't lock file 'x' - got timeout",
+            "Another task is at work on it: look again in a minute.",
+        ),
+    ],
+)
+def test_what_is_advised(
+    client: ProxmoxClient,
+    action: Any,
+    status: str | None,
+    reason: str,
+    advice: str,
+) -> None:
+    row = {"node": "pve1", "type": "qemu", "status": status}
+    after = read_machine(100, row, {}) if status else None
+    power = _PowerAction(client, "pve1", 100, action, None)
+    assert power._advice(after, reason) == advice
 
 
 def test_a_bug_is_not_taken_for_an_answer(

@@ -8,6 +8,7 @@ import pytest
 from mcp import Client
 
 from src import server
+from src.client import ProxmoxClient
 from tests.cluster import GIB, Cluster
 from tests.conftest import Call
 
@@ -321,3 +322,15 @@ def test_nothing_is_contacted_before_the_first_call(
 ) -> None:
     listed(mode)
     assert cluster.sent == []
+
+
+def test_the_plans_methods_work_over_https(
+    proxmox: ProxmoxClient, demo: Cluster
+) -> None:
+    assert [node.node for node in proxmox.get_nodes()] == ["pve1", "pve2", "pve3"]
+    assert proxmox.get_node_resources("pve1").swap_total == 8 * GIB
+    names = [storage.storage for storage in proxmox.get_storage_status("pve1")]
+    assert names == ["local", "local-lvm", "nfs1", "old-nas"]
+    assert proxmox.get_machine_status("pve1", 103).status == "paused"
+    assert len(proxmox.get_all_machines().machines) == 11
+    assert proxmox.set_machine_state("pve2", 106, "start").status == "running"

@@ -481,6 +481,29 @@ def test_at_most_eight_requests_are_in_flight_and_two_to_one_node(
     assert 2 in most.values()
 
 
+def test_calls_at_once_send_two_requests_to_one_node_at_most(
+    configured: dict[str, str], cluster: Cluster
+) -> None:
+    flying, most = 0, 0
+    original = cluster._original
+
+    async def count(request: Any, handler: Any, generic: Any, node: Any) -> Any:
+        nonlocal flying, most
+        if not node:
+            return await original(request, handler, generic, node)
+        flying += 1
+        most = max(most, flying)
+        await asyncio.sleep(0.05)
+        flying -= 1
+        return await original(request, handler, generic, node)
+
+    cluster._original = count
+    for tool in LISTS:
+        at_once([(tool, {})] * 5)
+        assert most == 2, tool
+        most = 0
+
+
 # --- Texts of many machines -----------------------------------------------------------
 
 

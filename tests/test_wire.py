@@ -164,6 +164,7 @@ def to_loopback(original: Any) -> Any:
     return lambda host, *rest, **more: original("127.0.0.1", *rest, **more)
 
 
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_verification_can_be_switched_off(
     call: Call, demo: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
