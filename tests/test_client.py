@@ -11,11 +11,14 @@ import requests
 from proxmoxer import ResourceException
 
 from src.client import (
+    Machine,
     ProxmoxClient,
     ProxmoxError,
     Settings,
     _PowerAction,
+    check_target,
     read_machine,
+    refusal,
 )
 from tests.cluster import GIB, SECRET, node_status
 
@@ -455,3 +458,124 @@ def test_requests_wait_for_a_place_and_not_for_ever(
         client._send(get, 0.0, "pve2")
     client._send(get, 0.0, "pve1")  # both places are free again
     assert get.call_count == 2
+
+
+def a_machine(**row: Any) -> Machine:
+    base = {"node": "pve1", "type": "qemu", "status": "stopped", "name": "web"}
+    return read_machine(100, base | row, {})
+
+
+@pytest.mark.parametrize(
+    ("machine", "action", "says"),
+    [
+        (
+            a_machine(template=1),
+            "start",
+            (
+                "VM 100 (web) on pve1 is a template, which cannot run. Clone it in "
+                "Proxmox and start the clone."
+            ),
+        ),
+        (
+            a_machine(),
+            "reboot",
+            "VM 100 (web) on pve1 is stopped. Call start_machine instead.",
+        ),
+        (
+            a_machine(lock="backup"),
+            "start",
+            (
+                "VM 100 (web) on pve1 is locked (backup). Try again when that task is "
+                "over. If no such task runs, an administrator can remove the lock: qm "
+                "unlock 100"
+            ),
+        ),
+        (
+            a_machine(type="lxc", name=None, lock="mounted", status="running"),
+            "shutdown",
+            (
+                "container 100 (no name) on pve1 is locked (mounted). Try again when that "
+                "task is over. If no such task runs, an administrator can remove the "
+                "lock: pct unlock 100"
+            ),
+        ),
+        (
+            a_machine(status="running", qmpstatus="paused"),
+            "shutdown",
+            (
+                "VM 100 (web) on pve1 is in state paused, in which shutdown does not "
+                "work. Resume it in Proxmox; or call stop_machine(force=True), which "
+                "cuts its power and loses what is not saved."
+            ),
+        ),
+        (a_machine(lock="suspended"), "start", None),
+        (a_machine(lock="mounted", type="lxc"), "start", None),
+        (a_machine(lock="mounted", type="lxc", status="running"), "stop", None),
+        (a_machine(lock="suspended", status="running"), "stop", "locked (suspended)"),
+        (a_machine(status="running", qmpstatus="paused"), "stop", None),
+        (a_machine(status="running"), "reboot", None),
+        (a_machine(), "start", None),
+    ],
+)
+def test_what_is_refused_and_why(
+    machine: Machine, action: Any, says: str | None
+) -> None:
+    error = refusal(machine, action)
+    assert (says in str(error)) if says else error is None
+    if says and says.startswith(machine.label):
+        assert str(error) == says
+
+
+def test_what_is_no_target_is_told_with_the_next_step() -> None:
+    with pytest.raises(ProxmoxError) as caught:
+        check_target("pve1/x")
+    assert str(caught.value) == (
+        "node must be a node's name (letters, digits and hyphens). Call "
+        "list_infrastructure to see the nodes."
+    )
+    with pytest.raises(ProxmoxError) as caught:
+        check_target("pve1", 99)
+    assert str(caught.value) == (
+        "vm_id must be a whole number from 100 to 999999999. Call list_machines to see "
+        "the machines."
+    )
+    check_target("a" * 63, 100)
+    check_target("a", 999_999_999)
+    for node, vm_id in (("a" * 64, 100), ("a", 10**9)):
+        with pytest.raises(ProxmoxError):
+            check_target(node, vm_id)
+
+
+def test_an_action_that_is_none_names_those_there_are(client: ProxmoxClient) -> None:
+    with pytest.raises(ProxmoxError) as caught:
+        client.set_machine_state("pve1", 100, "reset")  # type: ignore[arg-type]
+    assert str(caught.value) == "action must be one of: start, stop, shutdown, reboot."
+
+
+def test_why_a_machine_is_not_found_is_told(
+    client: ProxmoxClient, api: MagicMock, one_vm: MagicMock
+) -> None:
+    rows = api.cluster.resources.get.return_value
+
+    def told(node: str, vm_id: int) -> str:
+        with pytest.raises(ProxmoxError) as caught:
+            client.get_machine_status(node, vm_id)
+        return str(caught.value)
+
+    assert told("pve3", 100) == "There is no node pve3. Nodes: pve1, pve2."
+    assert told("pve1", 101) == (
+        "There is no machine 101, or the token mcp@pve!t lacks VM.Audit on /vms/101. Call "
+        "list_machines to see what there is."
+    )
+    assert told("pve2", 100) == (
+        "Machine 100 (web) is not on pve2 but on pve1. If you mean that one, call again "
+        'with node="pve1".'
+    )
+    rows[2]["name"] = None
+    assert "Machine 100 (no name) is not on" in told("pve2", 100)
+    rows[0]["status"] = "offline"
+    assert told("pve1", 100) == (
+        "Node pve1 is offline: machine 100 cannot be seen or switched. Call "
+        "list_infrastructure to see when the node is back."
+    )
+    one_vm.status.current.get.assert_not_called()

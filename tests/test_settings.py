@@ -52,7 +52,7 @@ def test_the_secret_is_in_no_repr() -> None:
         ("https://pve.lan:443/", "pve.lan", 443, ""),
         ("https://[fe80::1]:8006", "fe80::1", 8006, ""),
         ("https://[::ffff:10.0.0.1]", "::ffff:10.0.0.1", 8006, ""),
-        ("https://proxy.lan/pve-a/b", "proxy.lan", 8006, "pve-a/b"),
+        ("https://proxy.lan/Pve-a/b", "proxy.lan", 8006, "Pve-a/b"),
         ("https://pve.lan:8006/api2/json/", "pve.lan", 8006, ""),
         ("https://proxy.lan/a/api2/json", "proxy.lan", 8006, "a"),
         ("https://pve.lan:8006/#v1:0:18:4", "pve.lan", 8006, ""),
@@ -101,7 +101,7 @@ def test_http_is_refused_because_it_would_show_the_token() -> None:
     )
 
 
-@pytest.mark.parametrize("user", ["root@pam", "a.b@x.lan@ldap", "svc+mcp@pve-1"])
+@pytest.mark.parametrize("user", ["root@pam", "a.b@x.lan@ldap", "Svc+mcp@PVE-1"])
 def test_users_that_are_understood(user: str) -> None:
     assert Settings.from_env(GOOD | {"PROXMOX_USER": user}).user == user
 
@@ -116,8 +116,8 @@ def test_users_that_are_refused(user: str) -> None:
 
 
 def test_the_whole_token_id_is_understood() -> None:
-    settings = Settings.from_env(GOOD | {"PROXMOX_TOKEN_ID": "mcp@pve!mcp-token"})
-    assert (settings.user, settings.token_name) == ("mcp@pve", "mcp-token")
+    settings = Settings.from_env(GOOD | {"PROXMOX_TOKEN_ID": "mcp@pve!MCP-Token"})
+    assert (settings.user, settings.token_name) == ("mcp@pve", "MCP-Token")
 
 
 def test_a_token_of_another_user_is_refused() -> None:

@@ -138,23 +138,33 @@ def test_a_node_that_hangs_is_asked_once_in_a_list(
     assert asked == ["/api2/json/nodes/pve2/qemu"]
 
 
+async def trickle(request: web.Request) -> web.StreamResponse:
+    """Each byte comes within the read timeout; the whole does not."""
+    response = web.StreamResponse(headers={"Content-Length": "100"})
+    await response.prepare(request)
+    for _ in range(30):
+        await response.write(b" ")
+        await asyncio.sleep(0.1)
+    return response
+
+
 def test_an_answer_that_trickles_does_not_hold_up_the_list(
     call_once: Call, demo: Cluster, impatient: None
 ) -> None:
-    """Each byte is within the read timeout; the whole is not."""
-
-    async def trickle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": "100"})
-        await response.prepare(request)
-        for _ in range(30):
-            await response.write(b" ")
-            await asyncio.sleep(0.1)
-        return response
-
     demo.raw["/nodes/pve2/qemu"] = trickle  # type: ignore[assignment]
     answer = call_once("list_machines")
     assert answer.seconds < 1.5
     assert len(machines(answer)) == 11
+
+
+def test_a_list_of_nodes_that_trickles_is_an_error_in_time(
+    call_once: Call, demo: Cluster, impatient: None
+) -> None:
+    demo.raw["/nodes"] = demo.raw["/cluster/resources"] = trickle  # type: ignore[assignment]
+    answer = call_once("list_machines")
+    assert answer.is_error
+    assert "no answer within 1 s" in answer.text
+    assert answer.seconds < 1.5
 
 
 def test_a_node_without_statistics_is_asked_all_the_same(
