@@ -568,7 +568,7 @@ class ProxmoxClient:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        # HTTPS_PROXY and the like, read once: for each request it is a quarter of the work.
+        # HTTPS_PROXY and the like, once: with each request it is a quarter of the work.
         environment = requests.Session().merge_environment_settings(
             settings.address, {}, None, settings.verify_ssl, None
         )
@@ -1210,9 +1210,9 @@ class _PowerAction:
             return "If it stays stopped, call start_machine."
         again = " and start_machine starts it again" if self.action == "reboot" else ""
         return (
-            "The guest may still follow: call list_machines in a minute. If it does not, "
-            f"stop_machine(force=True) cuts its power{again}; what is not saved is lost, "
-            "so ask the user first."
+            "The guest may still follow: call list_machines in a minute. If it does "
+            f"not, stop_machine(force=True) cuts its power{again}; what is not saved is "
+            "lost, so ask the user first."
         )
 
     def _log(self) -> str:
