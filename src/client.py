@@ -1211,8 +1211,8 @@ class _PowerAction:
         again = " and start_machine starts it again" if self.action == "reboot" else ""
         return (
             "The guest may still follow: call list_machines in a minute. If it does "
-            f"not, stop_machine(force=True) cuts its power{again}; what is not saved is "
-            "lost, so ask the user first."
+            f"not, stop_machine(force=True) cuts its power{again}; what is not saved "
+            "is lost, so ask the user first."
         )
 
     def _log(self) -> str:
