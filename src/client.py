@@ -607,7 +607,7 @@ class ProxmoxClient:
                 raise refused(error, self.settings, node) from None
             except OSError as error:  # as all of requests' are
                 seconds = time.monotonic() - began
-                raise unanswered(error, self.settings, seconds) from None
+                raise unanswered(error, self.settings, seconds, node) from None
             except (KeyError, TypeError, AttributeError):
                 # proxmoxer's own, for JSON that is not Proxmox's.
                 raise not_the_api(self.settings) from None
@@ -989,7 +989,7 @@ class _Survey:
 
         for name, future in asked.items():
             try:
-                self.answers[name] = _result(future, client.settings)
+                self.answers[name] = _result(future, client.settings, name)
             except ProxmoxError as error:
                 self.silent[name] = error
         try:
@@ -1037,9 +1037,9 @@ def persistently(ground: Callable[[float], list[Row]], deadline: float) -> list[
         return ground(deadline)
 
 
-def _result(future: Future[Any], settings: Settings) -> Any:
+def _result(future: Future[Any], settings: Settings, node: str = "") -> Any:
     if not future.done() or future.cancelled():
-        raise unanswered(requests.Timeout(), settings, LIST_PATIENCE)
+        raise unanswered(requests.Timeout(), settings, LIST_PATIENCE, node)
     return future.result()
 
 
@@ -1394,7 +1394,9 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
     return not_the_api(settings)
 
 
-def unanswered(error: OSError, settings: Settings, seconds: float) -> ProxmoxError:
+def unanswered(
+    error: OSError, settings: Settings, seconds: float, node: str = ""
+) -> ProxmoxError:
     """What it means that no answer came."""
     root = root_cause(error)
     number = getattr(root, "errno", None)
@@ -1432,7 +1434,10 @@ def unanswered(error: OSError, settings: Settings, seconds: float) -> ProxmoxErr
     else:
         why, code = "it closed the connection without an answer", "dropped"
         then = "Try again; if it stays so, check ALLOW_FROM in /etc/default/pveproxy."
-    return ProxmoxError(f"Cannot talk to {settings.address}: {why}", then, code)
+    through = f"node {node} through " if node and code == "timeout" else ""
+    return ProxmoxError(
+        f"Cannot talk to {through}{settings.address}: {why}", then, code
+    )
 
 
 def root_cause(error: BaseException) -> BaseException:
