@@ -579,3 +579,21 @@ def test_why_a_machine_is_not_found_is_told(
         "list_infrastructure to see when the node is back."
     )
     one_vm.status.current.get.assert_not_called()
+
+
+def test_an_action_that_a_bug_ends_is_audited_and_forgotten(
+    client: ProxmoxClient, one_vm: MagicMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mcp-proxmox")
+    waited_for: list[int] = []
+
+    def bug() -> None:
+        waited_for.append(len(client._actions))
+        raise ZeroDivisionError
+
+    one_vm.status.current.get.side_effect = bug
+    with pytest.raises(ZeroDivisionError):
+        client.set_machine_state("pve1", 100, "start")
+    assert waited_for == [1]
+    assert client._actions == set()
+    assert 'outcome="failed unexpectedly"' in caplog.text
