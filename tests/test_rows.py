@@ -376,3 +376,27 @@ def test_storages_that_do_not_fit_are_counted() -> None:
         " more rows are not shown. The fullest are above; the structured content has "
         "them all."
     )
+
+
+def test_a_machine_without_statistics_in_the_broadcast_runs_if_its_node_says_so() -> (
+    None
+):
+    (machine,) = lay([GROUND | {"status": "unknown"}], [LIVE])
+    assert machine.status == "running"
+
+
+def test_a_machine_that_only_the_broadcast_knows_has_its_figures_from_there() -> None:
+    (machine,) = lay([GROUND | {"maxcpu": 4, "mem": 1, "maxmem": 2, "uptime": 3}], [])
+    assert (machine.cpus, machine.memory_used, machine.memory_total) == (4, 1, 2)
+    assert (machine.status, machine.uptime) == ("running", 3)
+
+
+def test_a_status_that_no_machine_has_names_those_there_are() -> None:
+    found = Machines(lay([], [LIVE]), [])
+    assert machines_text(found, [], None, "paused") == (
+        "No machine is paused. There are: 1 running."
+    )
+    assert machines_text(found, [], "pve1", "paused") == (
+        "No machine on pve1 is paused. There are: 1 running."
+    )
+    assert machines_text(Machines([], []), [], None, "paused") == "No machines."

@@ -1,6 +1,7 @@
 """What the six tools answer about a cluster in good order, in both protocol eras."""
 
 import json
+import time
 from typing import Any
 
 import anyio
@@ -8,7 +9,7 @@ import pytest
 from mcp import Client
 
 from src import server
-from src.client import ProxmoxClient
+from src.client import ProxmoxClient, ProxmoxError
 from tests.cluster import GIB, Cluster
 from tests.conftest import Call
 
@@ -334,3 +335,13 @@ def test_the_plans_methods_work_over_https(
     assert proxmox.get_machine_status("pve1", 103).status == "paused"
     assert len(proxmox.get_all_machines().machines) == 11
     assert proxmox.set_machine_state("pve2", 106, "start").status == "running"
+
+
+def test_a_request_ends_with_its_deadline(
+    proxmox: ProxmoxClient, demo: Cluster
+) -> None:
+    demo.delay["/nodes"] = 5
+    began = time.monotonic()
+    with pytest.raises(ProxmoxError, match="no answer within"):
+        proxmox._rows(proxmox._api.nodes, began + 0.5)
+    assert time.monotonic() - began < 2
