@@ -51,8 +51,8 @@ Progress = Callable[[float, float, str], None]  # seconds so far, at most, what 
 class ProxmoxError(Exception):
     """A failure that a user can meet: what happened, and what to do next.
 
-    `code` is the HTTP status, or "refused" (it never left), "dropped", "timeout" or
-    "not the API".
+    `code` is the HTTP status, or "refused" (it never left), "dropped", "broken" (the
+    line, perhaps after it left), "timeout" or "not the API".
     """
 
     def __init__(self, cause: str, advice: str = "", code: int | str = "") -> None:
@@ -63,7 +63,15 @@ class ProxmoxError(Exception):
 
 
 # After these nobody knows whether Proxmox carried out what it was sent.
-ANSWER_LOST = {"dropped", "timeout", "not the API", 502, 504, *range(595, 600)}
+ANSWER_LOST = {
+    "dropped",
+    "broken",
+    "timeout",
+    "not the API",
+    502,
+    504,
+    *range(595, 600),
+}
 
 
 # --- Settings -------------------------------------------------------------------------
@@ -1415,7 +1423,9 @@ def unanswered(
             "/etc/pve/pve-root-ca.pem"
         ) + "; or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
     elif isinstance(root, ssl.SSLError) and not isinstance(root, ssl.SSLEOFError):
-        why = f"no TLS connection ({str(root.reason).replace('_', ' ').lower()})"
+        code = "broken"
+        what = getattr(root, "reason", None) or "it broke"
+        why = f"no TLS connection ({what.replace('_', ' ').lower()})"
         then = "Check the port in PROXMOX_URL, usually 8006."
     elif isinstance(root, socket.gaierror):
         why, then = "its name does not resolve", "Check the host in PROXMOX_URL."
@@ -1426,6 +1436,8 @@ def unanswered(
         errno.EHOSTUNREACH,
         errno.ENETUNREACH,
     ):
+        # A route can also be lost after the request has left.
+        code = "refused" if isinstance(error, requests.ConnectTimeout) else "broken"
         why = f"no connection in {seconds:.0f} s"
         then = "Check PROXMOX_URL, the network and the firewall."
     elif isinstance(root, TimeoutError) or isinstance(error, requests.Timeout):

@@ -254,8 +254,8 @@ def test_a_get_is_sent_once_more_after_a_dropped_connection_and_no_more(
         (requests.TooManyRedirects(), "not the API"),
         (requests.exceptions.ProxyError(), "refused"),
         (requests.ConnectionError(socket.gaierror(-2, "unknown")), "refused"),
-        (requests.ConnectionError(OSError(113, "No route to host")), "refused"),
-        (requests.ConnectionError(OSError(101, "unreachable")), "refused"),
+        (requests.ConnectionError(OSError(113, "No route to host")), "broken"),
+        (requests.ConnectionError(OSError(101, "unreachable")), "broken"),
     ],
 )
 def test_a_get_that_failed_otherwise_is_not_repeated(
@@ -597,3 +597,21 @@ def test_an_action_that_a_bug_ends_is_audited_and_forgotten(
     assert waited_for == [1]
     assert client._actions == set()
     assert 'outcome="failed unexpectedly"' in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.ConnectionError(OSError(113, "No route to host")),
+        requests.ConnectionError(OSError(101, "unreachable")),
+        requests.exceptions.SSLError(ssl.SSLError(1, "bad record mac")),
+    ],
+)
+def test_a_line_that_breaks_after_the_post_left_makes_its_outcome_unknown(
+    client: ProxmoxClient, one_vm: MagicMock, error: Exception
+) -> None:
+    post = one_vm.status("start").post
+    post.side_effect = error
+    with pytest.raises(ProxmoxError, match="so its outcome is unknown"):
+        client.set_machine_state("pve1", 100, "start")
+    post.assert_called_once_with()
