@@ -11,7 +11,8 @@ from mcp import Client
 from mcp.types import CallToolResult
 
 from src import server
-from src.client import ProxmoxClient, Settings
+from src.client import ProxmoxClient
+from src.settings import Settings
 from tests.cluster import SECRET, Cluster, furnish
 
 
@@ -120,14 +121,8 @@ def read(result: CallToolResult, began: float) -> Answer:
 
 
 @pytest.fixture
-def call(mode: str, configured: dict[str, str]) -> Call:
+def call(configured: dict[str, str]) -> Call:
     """Call a tool of the server, in process, through a real MCP client."""
-    return caller(mode)
-
-
-@pytest.fixture
-def call_once(configured: dict[str, str]) -> Call:
-    """The same in one era, for what lies below the protocol."""
     return caller("legacy")
 
 

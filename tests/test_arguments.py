@@ -7,7 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from src.client import NODE_PATTERN, ProxmoxClient, ProxmoxError, check_target
+from src.api import check_target
+from src.client import ProxmoxClient
+from src.errors import ProxmoxError
+from src.models import NODE_PATTERN
 from tests.cluster import Cluster
 from tests.conftest import Call
 

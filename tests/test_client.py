@@ -10,16 +10,13 @@ import pytest
 import requests
 from proxmoxer import ResourceException
 
-from src.client import (
-    Machine,
-    ProxmoxClient,
-    ProxmoxError,
-    Settings,
-    _PowerAction,
-    check_target,
-    read_machine,
-    refusal,
-)
+from src.advice import obstacle
+from src.api import check_target
+from src.client import ProxmoxClient
+from src.errors import ProxmoxError
+from src.models import Machine
+from src.rows import read_machine
+from src.settings import Settings
 from tests.cluster import GIB, SECRET, node_status
 
 SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
@@ -520,7 +517,7 @@ def a_machine(**row: Any) -> Machine:
 def test_what_is_refused_and_why(
     machine: Machine, action: Any, says: str | None
 ) -> None:
-    error = refusal(machine, action)
+    error = obstacle(machine, action)
     assert (says in str(error)) if says else error is None
     if says and says.startswith(machine.label):
         assert str(error) == says

@@ -4,7 +4,7 @@ from typing import Any
 
 import psutil
 
-from src.client import MAX_REQUESTS
+from src.api import MAX_REQUESTS
 from tests.cluster import Cluster
 from tests.process import COMMAND, Server
 

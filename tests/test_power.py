@@ -8,8 +8,7 @@ import pytest
 from aiohttp import web
 from mcp import Client
 
-from src import client as client_module
-from src import server
+from src import api, power, server
 from tests.cluster import GIB, Cluster, drop
 from tests.conftest import Call, at_once
 
@@ -23,7 +22,7 @@ running_tasks = pytest.mark.fakepve(time_scale=0.01)
 @pytest.fixture
 def short_wait(monkeypatch: pytest.MonkeyPatch) -> float:
     """1.5 s in place of the 45 that an action waits."""
-    monkeypatch.setattr(client_module, "POWER_PATIENCE", 1.5)
+    monkeypatch.setattr(power, "POWER_PATIENCE", 1.5)
     return 1.5
 
 
@@ -65,26 +64,24 @@ def test_a_start_that_fails_in_its_task_is_an_error_with_the_tasks_words(
     )
 
 
-def test_a_cause_that_only_sounds_like_a_lock_is_none(
-    call_once: Call, stopped: Any
-) -> None:
+def test_a_cause_that_only_sounds_like_a_lock_is_none(call: Call, stopped: Any) -> None:
     stopped.start_error = "could not open block device"
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     assert "Remove the cause, then call start_machine again." in answer.text
 
 
 def test_a_log_that_cannot_be_read_is_said(
-    call_once: Call, cluster: Cluster, stopped: Any
+    call: Call, cluster: Cluster, stopped: Any
 ) -> None:
     stopped.start_error = "no such disk"
     cluster.pve.fail("GET", "/log", 500, "log gone")
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     assert "failed: no such disk." in answer.text
     assert "cannot be read: Proxmox says: log gone." in answer.text
 
 
 def test_a_failure_after_which_the_state_cannot_be_read_says_both(
-    call_once: Call, cluster: Cluster, stopped: Any
+    call: Call, cluster: Cluster, stopped: Any
 ) -> None:
     stopped.start_error = "no such disk"
 
@@ -92,13 +89,13 @@ def test_a_failure_after_which_the_state_cannot_be_read_says_both(
         return "gone" if cluster.posts else row
 
     cluster.edit[CURRENT] = broken
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     assert "failed: no such disk. Its state cannot be read: https://" in answer.text
     assert "Remove the cause, then call start_machine again.\nTask UPID" in answer.text
 
 
 def test_the_log_is_cut_to_its_last_lines(
-    call_once: Call, cluster: Cluster, stopped: Any
+    call: Call, cluster: Cluster, stopped: Any
 ) -> None:
     stopped.start_error = "no such disk"
     lines = [f"line {n} {'x' * 300}" for n in range(400)]
@@ -110,7 +107,7 @@ def test_the_log_is_cut_to_its_last_lines(
     original = cluster.pve._task_log
     cluster.pve._task_log = log
     cluster.raw = Suffixes({"/log": log})
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     cluster.pve._task_log = original
     assert [line.split()[1] for line in answer.text.splitlines()[2:]] == [
         "395",
@@ -151,10 +148,10 @@ def test_warnings_are_success_and_said(
 
 
 def test_a_task_that_was_killed_is_an_error(
-    call_once: Call, cluster: Cluster, stopped: Any
+    call: Call, cluster: Cluster, stopped: Any
 ) -> None:
     edit_task(cluster, exitstatus="unexpected status")
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     assert answer.is_error
     assert "failed: unexpected status." in answer.text
 
@@ -244,22 +241,22 @@ def test_what_cannot_be_done_is_refused_with_a_next_step(
     "qmpstatus", ["suspended", "io-error", "prelaunch", "shutdown"]
 )
 def test_every_state_in_which_the_guest_does_not_run_is_told(
-    call_once: Call, cluster: Cluster, running: Any, qmpstatus: str
+    call: Call, cluster: Cluster, running: Any, qmpstatus: str
 ) -> None:
     running.qmpstatus = qmpstatus
-    answer = call_once("stop_machine", vm_id=100, node="pve1")
+    answer = call("stop_machine", vm_id=100, node="pve1")
     assert answer.is_error
     assert f"is in state {qmpstatus}," in answer.text
     assert nothing_sent(cluster)
-    forced = call_once("stop_machine", vm_id=100, node="pve1", force=True)
+    forced = call("stop_machine", vm_id=100, node="pve1", force=True)
     assert forced.data["status"] == "stopped"
 
 
 def test_a_hibernated_machine_is_resumed_by_starting_it(
-    call_once: Call, cluster: Cluster, stopped: Any
+    call: Call, cluster: Cluster, stopped: Any
 ) -> None:
     stopped.lock = "suspended"
-    assert not call_once("start_machine", vm_id=100, node="pve1").is_error
+    assert not call("start_machine", vm_id=100, node="pve1").is_error
 
 
 def test_a_missing_privilege_names_itself_and_the_command(
@@ -298,13 +295,13 @@ def test_a_guest_that_ignores_shutdown_is_an_error_that_offers_force(
 
 @running_tasks
 def test_a_guest_that_stopped_after_its_task_failed_is_told_so(
-    call_once: Call, cluster: Cluster, running: Any
+    call: Call, cluster: Cluster, running: Any
 ) -> None:
     running.acpi = False
     cluster.edit[CURRENT] = lambda row: (
         row | {"status": "stopped"} if cluster.posts else row
     )
-    answer = call_once("stop_machine", vm_id=100, node="pve1")
+    answer = call("stop_machine", vm_id=100, node="pve1")
     assert answer.is_error
     assert "It is stopped now." in answer.text
     assert "force" not in answer.text
@@ -351,24 +348,24 @@ def test_a_shutdown_longer_than_the_wait_goes_on(
 
 
 def test_the_wait_is_45_seconds() -> None:
-    assert client_module.POWER_PATIENCE == 45
+    assert power.POWER_PATIENCE == 45
 
 
 @running_tasks
 @pytest.mark.parametrize("kind", ["vm", "ct"])
 def test_a_reboot_is_confirmed_by_a_lower_uptime(
-    call_once: Call, cluster: Cluster, kind: str
+    call: Call, cluster: Cluster, kind: str
 ) -> None:
     guest = getattr(cluster.pve, f"add_{kind}")(100, "web", status="running")
     guest.started_at -= 3600
     guest.shutdown_secs = 20
-    answer = call_once("reboot_machine", vm_id=100, node="pve1")
+    answer = call("reboot_machine", vm_id=100, node="pve1")
     assert answer.data["finished"] is True
     assert time.time() - guest.started_at < 60
 
 
 def test_a_reboot_whose_task_ends_while_the_guest_is_down_waits_for_the_guest(
-    call_once: Call, cluster: Cluster, running: Any
+    call: Call, cluster: Cluster, running: Any
 ) -> None:
     """As qemu does: the task ends, and the start is a task of its own, later."""
     seen = []
@@ -383,18 +380,18 @@ def test_a_reboot_whose_task_ends_while_the_guest_is_down_waits_for_the_guest(
         return row
 
     cluster.edit[CURRENT] = late
-    answer = call_once("reboot_machine", vm_id=100, node="pve1")
+    answer = call("reboot_machine", vm_id=100, node="pve1")
     assert answer.data["finished"] is True
     assert len(seen) == 3
 
 
 def test_a_reboot_that_does_not_come_back_is_not_called_done(
-    call_once: Call, cluster: Cluster, running: Any, short_wait: float
+    call: Call, cluster: Cluster, running: Any, short_wait: float
 ) -> None:
     cluster.edit[CURRENT] = lambda row: (
         row | {"status": "stopped", "qmpstatus": "stopped"} if cluster.posts else row
     )
-    answer = call_once("reboot_machine", vm_id=100, node="pve1")
+    answer = call("reboot_machine", vm_id=100, node="pve1")
     assert answer.data["finished"] is False
     assert answer.data["status"] == "stopped"
     assert "is not finished after 2 s: it is stopped" in answer.text
@@ -402,10 +399,10 @@ def test_a_reboot_that_does_not_come_back_is_not_called_done(
 
 
 def test_a_reboot_of_a_machine_that_only_just_started_is_confirmed(
-    call_once: Call, cluster: Cluster
+    call: Call, cluster: Cluster
 ) -> None:
     cluster.pve.add_vm(100, "web", status="running")  # uptime 0
-    assert call_once("reboot_machine", vm_id=100, node="pve1").data["finished"] is True
+    assert call("reboot_machine", vm_id=100, node="pve1").data["finished"] is True
 
 
 # --- Force ----------------------------------------------------------------------------
@@ -413,7 +410,7 @@ def test_a_reboot_of_a_machine_that_only_just_started_is_confirmed(
 
 @running_tasks
 def test_a_forced_stop_overrules_a_shutdown_that_holds_the_lock(
-    call_once: Call, cluster: Cluster, running: Any
+    call: Call, cluster: Cluster, running: Any
 ) -> None:
     running.shutdown_secs = 50
     running.acpi = False
@@ -464,10 +461,10 @@ def test_an_older_proxmox_gets_the_stop_without_the_parameter_it_refuses(
 
 
 def test_a_stop_that_is_refused_otherwise_is_not_sent_again(
-    call_once: Call, cluster: Cluster, running: Any
+    call: Call, cluster: Cluster, running: Any
 ) -> None:
     cluster.pve.fail("POST", STOP, 500, "storage is gone")
-    answer = call_once("stop_machine", vm_id=100, node="pve1", force=True)
+    answer = call("stop_machine", vm_id=100, node="pve1", force=True)
     assert answer.is_error
     assert "Proxmox says: storage is gone." in answer.text
     assert len(cluster.posts) == 1
@@ -479,24 +476,24 @@ def test_a_stop_that_is_refused_otherwise_is_not_sent_again(
 @running_tasks
 @pytest.mark.parametrize("kind", ["vm", "ct"])
 def test_an_ha_managed_guest_is_confirmed_by_its_own_state(
-    call_once: Call, cluster: Cluster, kind: str
+    call: Call, cluster: Cluster, kind: str
 ) -> None:
     """Its task ends when the request is queued; the state changes 10 s (0.1) later."""
     guest = getattr(cluster.pve, f"add_{kind}")(100, "web")
     guest.ha_state = "stopped"
     cluster.pve.ha_delay = 50
-    start = call_once("start_machine", vm_id=100, node="pve1")
+    start = call("start_machine", vm_id=100, node="pve1")
     assert start.data["status"] == "running"
     assert start.data["finished"] is True
     assert start.seconds > 0.4
-    stop = call_once("stop_machine", vm_id=100, node="pve1", force=True)
+    stop = call("stop_machine", vm_id=100, node="pve1", force=True)
     assert stop.data["status"] == "stopped"
     assert stop.data["finished"] is True
 
 
 @running_tasks
 def test_an_ha_managed_guest_that_starts_on_another_node_is_found_there(
-    call_once: Call, cluster: Cluster, stopped: Any
+    call: Call, cluster: Cluster, stopped: Any
 ) -> None:
     cluster.pve.add_node("pve2")
     stopped.ha_state = "stopped"
@@ -508,7 +505,7 @@ def test_an_ha_managed_guest_that_starts_on_another_node_is_found_there(
         return row
 
     cluster.edit[CURRENT] = relocate
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     assert answer.data["finished"] is True
     assert answer.data["node"] == "pve2"
     assert ("GET", "/api2/json/cluster/resources?type=vm") in cluster.sent
@@ -546,7 +543,7 @@ def test_a_dropped_connection_does_not_send_a_post_again(
 def test_a_post_without_an_answer_is_not_sent_again(
     call: Call, cluster: Cluster, stopped: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(api, "READ_TIMEOUT", 0.5)
     cluster.delay[START] = 5
     answer = call("start_machine", vm_id=100, node="pve1")
     assert "was lost, so its outcome is unknown" in answer.text
@@ -555,35 +552,35 @@ def test_a_post_without_an_answer_is_not_sent_again(
 
 
 def test_a_post_answered_by_something_else_has_an_unknown_outcome(
-    call_once: Call, cluster: Cluster, stopped: Any
+    call: Call, cluster: Cluster, stopped: Any
 ) -> None:
     cluster.pve.fail("POST", START, 200, "<html>Log in</html>", html=True)
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     assert "was lost, so its outcome is unknown" in answer.text
     assert len(cluster.posts) == 1
 
 
 @running_tasks
 def test_a_task_is_followed_through_lost_answers(
-    call_once: Call, cluster: Cluster, stopped: Any
+    call: Call, cluster: Cluster, stopped: Any
 ) -> None:
     stopped.start_secs = 30
     cluster.pve.fail("GET", "/status", 596, "Connection timed out", times=2)
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     assert answer.data["finished"] is True
 
 
 def test_a_task_that_may_not_be_read_is_judged_by_the_live_state(
-    call_once: Call, cluster: Cluster, stopped: Any
+    call: Call, cluster: Cluster, stopped: Any
 ) -> None:
     cluster.pve.fail("GET", "/status", 403, "Permission check failed")
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     assert answer.data["finished"] is True
     assert answer.data["status"] == "running"
 
 
 def test_a_node_that_falls_silent_after_the_post_leaves_it_open(
-    call_once: Call, cluster: Cluster, stopped: Any, short_wait: float
+    call: Call, cluster: Cluster, stopped: Any, short_wait: float
 ) -> None:
     async def gone(request: web.Request) -> web.Response:
         if cluster.posts:
@@ -596,7 +593,7 @@ def test_a_node_that_falls_silent_after_the_post_leaves_it_open(
         return response
 
     cluster.raw[CURRENT] = gone
-    answer = call_once("start_machine", vm_id=100, node="pve1")
+    answer = call("start_machine", vm_id=100, node="pve1")
     assert answer.data["finished"] is False
     assert answer.data["status"] == "unknown"
     assert "it cannot be seen" in answer.text
@@ -680,10 +677,10 @@ def test_each_action_leaves_one_audit_line(
 
 
 def test_a_list_leaves_no_audit_line(
-    call_once: Call, demo: Cluster, caplog: pytest.LogCaptureFixture
+    call: Call, demo: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "mcp-proxmox")
-    call_once("list_machines")
+    call("list_machines")
     assert not caplog.records
 
 

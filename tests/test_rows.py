@@ -6,27 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.client import (
-    Machine,
-    Machines,
-    Node,
-    Storages,
-    add_up,
-    lay_machines,
-    lay_storages,
-    nodes_named_by,
-    overlay,
-    read_machine,
-    read_node,
-    read_node_resources,
-)
-from src.server import (
-    duration,
-    fit,
-    machines_text,
-    size,
-    storage_text,
-)
+from src.merge import add_up, merge_machines, merge_node, merge_storages, named_nodes
+from src.models import Machine, Machines, Node, Storages
+from src.rows import read_machine, read_node, read_node_resources
+from src.texts import duration, fit, machines_text, size, storage_text
 from tests.cluster import GIB, Row, node_status
 
 USAGE = {"cpu": 0.2, "maxcpu": 16, "mem": 25 * GIB, "maxmem": 63 * GIB} | {
@@ -67,17 +50,17 @@ def test_an_unusual_version_is_shown_as_it_is() -> None:
 
 def test_zeros_where_figures_should_be_do_not_hide_what_is_known() -> None:
     empty = {"memory": {"total": 0}, "cpuinfo": {"cpus": 0}}
-    node = overlay(read_node({"node": "a"} | USAGE), read_node_resources("a", empty))
+    node = merge_node(read_node({"node": "a"} | USAGE), read_node_resources("a", empty))
     assert (node.memory_total, node.cpus) == (63 * GIB, 16)
 
 
 def test_what_the_node_says_wins_but_for_status_and_cpu() -> None:
     live = read_node_resources("a", node_status(USAGE | {"mem": GIB, "maxcpu": 8}))
-    node = overlay(read_node({"node": "a", "status": "unknown"} | USAGE), live)
+    node = merge_node(read_node({"node": "a", "status": "unknown"} | USAGE), live)
     assert (node.status, node.cpu) == ("unknown", 0.2)
     assert (node.memory_used, node.cpus) == (GIB, 8)
-    assert overlay(Node("a", "online"), live).cpu == 0
-    assert overlay(Node("a", "online"), None) == Node("a", "online")
+    assert merge_node(Node("a", "online"), live).cpu == 0
+    assert merge_node(Node("a", "online"), None) == Node("a", "online")
 
 
 def test_totals_weigh_cpu_by_the_number_of_cpus() -> None:
@@ -105,19 +88,19 @@ def test_the_broadcast_names_nodes() -> None:
         {"type": "node", "name": "pve1", "online": 1},
         {"type": "node", "name": "pve2", "online": 0},
     ]
-    assert nodes_named_by(cluster_status) == [
+    assert named_nodes(cluster_status) == [
         {"node": "pve1", "status": "online"},
         {"node": "pve2", "status": "offline"},
     ]
     machines = [{"type": "qemu", "node": "pve1", "name": "web"}]
-    assert nodes_named_by(machines) == [{"node": "pve1", "status": "unknown"}]
+    assert named_nodes(machines) == [{"node": "pve1", "status": "unknown"}]
 
 
 # --- Machines -------------------------------------------------------------------------
 
 
 def lay(ground: list[Row], live: list[Row], *offline: str) -> list[Machine]:
-    return lay_machines(ground, live, set(offline))
+    return merge_machines(ground, live, set(offline))
 
 
 GROUND = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
@@ -216,7 +199,7 @@ rows = st.fixed_dictionaries(
 def test_every_machine_is_there_exactly_once_whatever_is_missing(
     ground: list[Row], live: list[Row], offline: set[str]
 ) -> None:
-    machines = lay_machines(ground, live, offline)
+    machines = merge_machines(ground, live, offline)
     told = {int(row["vmid"]) for row in ground + live}
     assert [machine.vm_id for machine in machines] == sorted(told)
     answered = {int(row["vmid"]) for row in live}
@@ -248,13 +231,13 @@ def broadcast(**changes: Any) -> Row:
 
 def test_a_storage_that_is_enabled_elsewhere_is_not_on_this_node() -> None:
     rows = [store(enabled=0, node="pve1"), store(node="pve2")]
-    (storage,) = lay_storages([], rows, set(), set())
+    (storage,) = merge_storages([], rows, set(), set())
     assert storage.nodes == ["pve2"]
 
 
 def test_a_shared_storage_has_the_figures_of_a_node_where_it_is_active() -> None:
     rows = [store(active=0, total=0, used=0, avail=0), store(node="pve2")]
-    (storage,) = lay_storages([], rows, set(), set())
+    (storage,) = merge_storages([], rows, set(), set())
     assert vars(storage) == {
         "storage": "nfs",
         "type": "nfs",
@@ -270,33 +253,33 @@ def test_a_shared_storage_has_the_figures_of_a_node_where_it_is_active() -> None
 
 def test_a_local_storage_is_one_on_each_node() -> None:
     rows = [store(shared=0, node=node, storage="local") for node in ("pve2", "pve1")]
-    assert [s.nodes for s in lay_storages([], rows, set(), set())] == [
+    assert [s.nodes for s in merge_storages([], rows, set(), set())] == [
         ["pve1"],
         ["pve2"],
     ]
 
 
 def test_a_node_that_did_not_answer_has_what_was_broadcast() -> None:
-    (storage,) = lay_storages([broadcast(shared=0)], [], {"pve1"}, set())
+    (storage,) = merge_storages([broadcast(shared=0)], [], {"pve1"}, set())
     assert (storage.active, storage.used, storage.total) == (True, 6, 9)
     assert storage.available is None
-    (storage,) = lay_storages([broadcast(status="unknown")], [], {"pve1"}, set())
+    (storage,) = merge_storages([broadcast(status="unknown")], [], {"pve1"}, set())
     assert storage.active is storage.total is None
 
 
 def test_a_storage_on_an_offline_node_is_unknown() -> None:
-    (storage,) = lay_storages([broadcast()], [], set(), {"pve1"})
+    (storage,) = merge_storages([broadcast()], [], set(), {"pve1"})
     assert storage.active is storage.used is storage.total is None
 
 
 def test_the_broadcast_of_a_node_that_answered_does_not_count() -> None:
-    assert lay_storages([broadcast()], [], set(), set()) == []
-    assert lay_storages([{"type": "sdn", "node": "pve1"}], [], {"pve1"}, set()) == []
+    assert merge_storages([broadcast()], [], set(), set()) == []
+    assert merge_storages([{"type": "sdn", "node": "pve1"}], [], {"pve1"}, set()) == []
 
 
 def test_a_storage_that_is_dead_on_one_node_only_stays_active() -> None:
     rows = [store(), store(node="pve2", active=0)]
-    (storage,) = lay_storages([], rows, set(), set())
+    (storage,) = merge_storages([], rows, set(), set())
     assert storage.active is True
 
 
@@ -338,7 +321,7 @@ def test_storages_are_shown_fullest_first() -> None:
         store(storage="b", used=99),
         store(storage="c", active=0),
     ]
-    text = storage_text(Storages(lay_storages([], rows, set(), set()), []))
+    text = storage_text(Storages(merge_storages([], rows, set(), set()), []))
     assert [line.split(",")[0] for line in text.splitlines()[1:]] == ["b", "a", "c"]
 
 
@@ -369,7 +352,7 @@ def test_every_figure_of_a_node_is_read_from_its_own_key() -> None:
 
 def test_storages_that_do_not_fit_are_counted() -> None:
     rows = [store(storage=f"s{n}", shared=0, node="x" * 60) for n in range(500)]
-    text = storage_text(Storages(lay_storages([], rows, set(), set()), ["A note."]))
+    text = storage_text(Storages(merge_storages([], rows, set(), set()), ["A note."]))
     assert len(text) <= 40_000
     assert text.startswith("500 storages: 500 active\nA note.\n")
     assert text.endswith(

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src import server
-from src.client import PLACEHOLDERS, ProxmoxClient, ProxmoxError, Settings
+from src.client import ProxmoxClient
+from src.errors import ProxmoxError
+from src.settings import PLACEHOLDERS, Settings
 from tests.cluster import SECRET
 from tests.conftest import Call
 

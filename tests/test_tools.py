@@ -9,9 +9,17 @@ import pytest
 from mcp import Client
 
 from src import server
-from src.client import ProxmoxClient, ProxmoxError
+from src.client import ProxmoxClient
+from src.errors import ProxmoxError
 from tests.cluster import GIB, Cluster
-from tests.conftest import Call
+from tests.conftest import Call, caller
+
+
+@pytest.fixture
+def call(mode: str, configured: dict[str, str]) -> Call:
+    """The tools in both eras of the protocol."""
+    return caller(mode)
+
 
 TOOLS = {
     # name: parameters, read only, destructive, idempotent
@@ -199,8 +207,8 @@ def test_list_machines_of_one_node_or_status(call: Call, demo: Cluster) -> None:
     assert [m["status"] for m in offline.data["machines"]] == ["unknown"]
 
 
-def test_a_filter_asks_no_other_node(call_once: Call, demo: Cluster) -> None:
-    call_once("list_machines", node="pve2")
+def test_a_filter_asks_no_other_node(call: Call, demo: Cluster) -> None:
+    call("list_machines", node="pve2")
     assert not [path for _, path in demo.sent if "/nodes/pve1" in path]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from src import client as client_module
+from src import fanout
 from tests.cluster import Cluster, Row, drop
 from tests.conftest import Call, at_once
 
@@ -18,7 +18,7 @@ LISTS = ["list_infrastructure", "list_machines", "list_storage"]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """1 s in place of the 10 that a list waits for a node."""
-    monkeypatch.setattr(client_module, "LIST_PATIENCE", 1.0)
+    monkeypatch.setattr(fanout, "LIST_PATIENCE", 1.0)
 
 
 def machines(answer: Any) -> dict[int, Row]:
@@ -26,7 +26,7 @@ def machines(answer: Any) -> dict[int, Row]:
 
 
 def test_a_list_waits_ten_seconds() -> None:
-    assert client_module.LIST_PATIENCE == 10
+    assert fanout.LIST_PATIENCE == 10
 
 
 # --- A node in trouble ----------------------------------------------------------------
@@ -44,14 +44,14 @@ def test_an_offline_node_is_not_asked_and_its_machines_are_unknown(
 
 
 def test_a_machine_that_the_broadcast_still_calls_running_is_unknown_when_its_node_is_off(
-    call_once: Call, demo: Cluster
+    call: Call, demo: Cluster
 ) -> None:
     def stale(rows: list[Row]) -> list[Row]:
         old = {"status": "running", "cpu": 0.5, "mem": 1, "uptime": 9, "name": "lost"}
         return [row | old if row.get("vmid") == 107 else row for row in rows]
 
     demo.edit["/cluster/resources"] = stale
-    lost = machines(call_once("list_machines"))[107]
+    lost = machines(call("list_machines"))[107]
     assert (lost["name"], lost["status"], lost["live"]) == ("lost", "unknown", False)
     assert lost["cpu"] is lost["memory_used"] is lost["uptime"] is None
 
@@ -87,20 +87,18 @@ def test_a_node_that_fails_leaves_its_machines_as_last_known(
     assert line.endswith(", last known")
 
 
-def test_containers_are_live_where_only_the_vms_fail(
-    call_once: Call, demo: Cluster
-) -> None:
+def test_containers_are_live_where_only_the_vms_fail(call: Call, demo: Cluster) -> None:
     demo.pve.fail("GET", "/nodes/pve2/qemu", 500, "got timeout")
-    found = machines(call_once("list_machines"))
+    found = machines(call("list_machines"))
     assert found[201]["live"] is True
     assert found[101]["live"] is False
 
 
 def test_a_vm_that_is_removed_meanwhile_does_not_fail_its_nodes_list(
-    call_once: Call, demo: Cluster
+    call: Call, demo: Cluster
 ) -> None:
     demo.pve.fail("GET", "/nodes/pve2/qemu", 500, "no such config", times=1)
-    answer = call_once("list_machines")
+    answer = call("list_machines")
     assert machines(answer)[101]["live"] is True
     assert len(answer.data["notes"]) == 1  # pve3 is offline
 
@@ -131,10 +129,10 @@ def test_a_node_that_hangs_does_not_hold_up_the_list(
 
 
 def test_a_node_that_hangs_is_asked_once_in_a_list(
-    call_once: Call, demo: Cluster, impatient: None
+    call: Call, demo: Cluster, impatient: None
 ) -> None:
     demo.delay["/nodes/pve2/qemu"] = 5
-    call_once("list_machines")
+    call("list_machines")
     asked = [path for _, path in demo.sent if "/nodes/pve2/" in path]
     assert asked == ["/api2/json/nodes/pve2/qemu"]
 
@@ -150,19 +148,19 @@ async def trickle(request: web.Request) -> web.StreamResponse:
 
 
 def test_an_answer_that_trickles_does_not_hold_up_the_list(
-    call_once: Call, demo: Cluster, impatient: None
+    call: Call, demo: Cluster, impatient: None
 ) -> None:
     demo.raw["/nodes/pve2/qemu"] = trickle  # type: ignore[assignment]
-    answer = call_once("list_machines")
+    answer = call("list_machines")
     assert answer.seconds < 1.5
     assert len(machines(answer)) == 11
 
 
 def test_a_list_of_nodes_that_trickles_is_an_error_in_time(
-    call_once: Call, demo: Cluster, impatient: None
+    call: Call, demo: Cluster, impatient: None
 ) -> None:
     demo.raw["/nodes"] = demo.raw["/cluster/resources"] = trickle  # type: ignore[assignment]
-    answer = call_once("list_machines")
+    answer = call("list_machines")
     assert answer.is_error
     assert "no answer within 1 s" in answer.text
     assert answer.seconds < 1.5
@@ -236,33 +234,33 @@ def test_an_api_that_answers_500_to_everything_is_an_error(
 
 
 def test_nodes_that_all_fail_without_a_broadcast_are_an_error(
-    call_once: Call, demo: Cluster
+    call: Call, demo: Cluster
 ) -> None:
     demo.pve.fail("GET", "/resources", 500, "no broadcast")
     for path in ("qemu", "lxc", "storage"):
         demo.pve.fail("GET", f"/{path}", 500, "no node")
     for tool in ("list_machines", "list_storage"):
-        answer = call_once(tool)
+        answer = call(tool)
         assert answer.is_error
         assert answer.text == "Proxmox says: no broadcast."
 
 
 def test_one_node_that_fails_without_a_broadcast_is_an_error(
-    call_once: Call, demo: Cluster
+    call: Call, demo: Cluster
 ) -> None:
     demo.pve.fail("GET", "/resources", 500, "no broadcast")
     for path in ("qemu", "lxc"):
         demo.pve.fail("GET", f"/nodes/pve2/{path}", 595, "No route to host")
-    answer = call_once("list_machines", node="pve2")
+    answer = call("list_machines", node="pve2")
     assert answer.is_error
     assert answer.text == "Proxmox says: no broadcast."
 
 
 def test_no_machines_on_a_node_that_failed_is_not_called_a_missing_right(
-    call_once: Call, cluster: Cluster
+    call: Call, cluster: Cluster
 ) -> None:
     cluster.pve.fail("GET", "/nodes/pve1/qemu", 595, "No route to host")
-    answer = call_once("list_machines")
+    answer = call("list_machines")
     assert answer.text.startswith("No machines.\npve1 did not answer")
     assert "VM.Audit" not in answer.text
 
@@ -276,9 +274,9 @@ def test_a_lost_quorum_is_told(call: Call, demo: Cluster) -> None:
     )
 
 
-def test_a_cluster_status_that_fails_is_told(call_once: Call, demo: Cluster) -> None:
+def test_a_cluster_status_that_fails_is_told(call: Call, demo: Cluster) -> None:
     demo.pve.fail("GET", "/cluster/status", 500, "corosync is down")
-    answer = call_once("list_infrastructure")
+    answer = call("list_infrastructure")
     assert answer.data["quorate"] is None
     assert "corosync is down" in answer.data["notes"][0]
 
@@ -389,12 +387,12 @@ class EverySeventh(random.Random):
 
 @pytest.mark.parametrize("tool", LISTS)
 def test_lists_are_complete_with_15_percent_of_connections_dropped(
-    call_once: Call, demo: Cluster, tool: str
+    call: Call, demo: Cluster, tool: str
 ) -> None:
     demo.pve._random = EverySeventh()
     demo.pve.flaky_network(drop_rate=0.15)
     for _ in range(20):
-        answer = call_once(tool)
+        answer = call(tool)
         assert not answer.is_error, answer.text
         if tool == "list_machines":
             assert len(machines(answer)) == 11
@@ -405,7 +403,7 @@ def test_lists_are_complete_with_15_percent_of_connections_dropped(
 
 
 def test_the_broadcast_is_asked_for_again_because_all_else_lies_on_it(
-    call_once: Call, demo: Cluster
+    call: Call, demo: Cluster
 ) -> None:
     dropped = []
 
@@ -416,7 +414,7 @@ def test_the_broadcast_is_asked_for_again_because_all_else_lies_on_it(
         return await drop(request)
 
     demo.raw["/cluster/resources"] = three_times
-    answer = call_once("list_machines")
+    answer = call("list_machines")
     assert len(machines(answer)) == 11
     assert len(dropped) == 3
 
@@ -449,17 +447,17 @@ def test_the_server_recovers_by_itself(call: Call, demo: Cluster, tool: str) -> 
 
 
 def test_a_list_of_machines_takes_two_requests_a_node_and_two_more(
-    call_once: Call, demo: Cluster
+    call: Call, demo: Cluster
 ) -> None:
-    call_once("list_machines")
+    call("list_machines")
     assert len(demo.sent) == 2 * 2 + 2
     assert ("GET", "/api2/json/cluster/resources?type=vm") in demo.sent
     demo.sent.clear()
-    call_once("list_storage")
+    call("list_storage")
     assert len(demo.sent) == 2 + 2
     assert ("GET", "/api2/json/cluster/resources?type=storage") in demo.sent
     demo.sent.clear()
-    call_once("list_infrastructure")
+    call("list_infrastructure")
     assert len(demo.sent) == 2 + 2
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from src import client as client_module
-from src import server
+from src import api, fanout, server
 from tests.cluster import SECRET, Cluster
 from tests.conftest import Answer, Call
 
@@ -104,8 +103,8 @@ def test_refused(point: Point) -> None:
 
 def test_unroutable(point: Point, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue of connections that is full answers as an address without a host does."""
-    assert client_module.CONNECT_TIMEOUT == 5
-    monkeypatch.setattr(client_module, "CONNECT_TIMEOUT", 1.0)
+    assert api.CONNECT_TIMEOUT == 5
+    monkeypatch.setattr(api, "CONNECT_TIMEOUT", 1.0)
     with socket.socket() as listener, contextlib.ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -131,8 +130,8 @@ def test_no_such_name(point: Point) -> None:
 def test_silent(
     point: Point, peer: Callable[..., Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert client_module.READ_TIMEOUT == 30
-    monkeypatch.setattr(client_module, "LIST_PATIENCE", 1.0)
+    assert api.READ_TIMEOUT == 30
+    monkeypatch.setattr(fanout, "LIST_PATIENCE", 1.0)
     hang = threading.Event()
     for tls in (True, False):
         silent = peer(lambda _: hang.wait(5), tls)

@@ -1,0 +1,178 @@
+"""The way to the API: what may leave, how long it may take, what errors become.
+
+check_target    what must not get into a URL is an error
+within          a scope: the requests in it end in so many seconds
+briefly         a scope for one look within a longer one
+time_left       the seconds that are left of the scope
+scoped          a call for another thread, within the scope of this one
+Api             GET and the four POSTs over proxmoxer, every failure a ProxmoxError
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from proxmoxer import ResourceException  # type: ignore[import-untyped]
+from requests.adapters import HTTPAdapter
+
+from src.errors import ProxmoxError
+from src.failures import invalid_target, not_the_api, refused, unanswered
+from src.models import MAX_NODE_NAME, MAX_VM_ID, MIN_VM_ID, NODE_PATTERN
+from src.rows import Row
+from src.settings import Settings
+
+T = TypeVar("T")
+
+log = logging.getLogger("mcp-proxmox")
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 30.0  # pveproxy gives up on another node after 30 s too
+LOOK_PATIENCE = 10.0
+MAX_REQUESTS = 32  # in flight; a list asks a node for two things at most
+
+POWER_PATH = r".*/nodes/[\w-]+/(qemu|lxc)/\d+/status/(start|stop|shutdown|reboot)"
+
+
+class _Scope(threading.local):
+    end = float("inf")
+
+
+_scope = _Scope()
+
+
+def check_target(node: str, vm_id: int = MIN_VM_ID) -> None:
+    """Raise ProxmoxError for what must not get into a URL."""
+    if len(node) > MAX_NODE_NAME or not re.fullmatch(NODE_PATTERN, node):
+        wrong = "node must be a node's name (letters, digits and hyphens)"
+        raise invalid_target(wrong, "list_infrastructure", "nodes")
+    if not MIN_VM_ID <= vm_id <= MAX_VM_ID:
+        wrong = f"vm_id must be a whole number from {MIN_VM_ID} to {MAX_VM_ID}"
+        raise invalid_target(wrong, "list_machines", "machines")
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """A scope of this thread whose requests end in `seconds`."""
+    around = _scope.end
+    _scope.end = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _scope.end = around
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """A scope for one look, which may not use up the wait around it, or is its last."""
+    with within(max(min(time_left(), LOOK_PATIENCE), CONNECT_TIMEOUT)):
+        yield
+
+
+def time_left() -> float:
+    return _scope.end - time.monotonic()
+
+
+def scoped(call: Callable[..., T], *args: Any) -> Callable[[], T]:
+    end = _scope.end
+
+    def run() -> T:
+        with within(end - time.monotonic()):
+            return call(*args)
+
+    return run
+
+
+class Api:
+    """The ways to send something, and the only place where errors become ours.
+
+    `root` is proxmoxer's: `api.rows(api.root.nodes("pve1").qemu, "pve1")`. The `node` is
+    for the words of an error. To be used from several threads at once.
+    """
+
+    def __init__(self, root: Any, settings: Settings) -> None:
+        self.root = root
+        self.settings = settings
+        session = root._store["session"]  # proxmoxer has no public way to it
+        session.trust_env = False
+        session.mount("https://", Transport())
+        session.max_redirects = 0  # the API never redirects; a login page does
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def rows(self, resource: Any, node: str = "", **params: Any) -> list[Row]:
+        """GET a list of objects."""
+        rows = self._get(resource, node, **params)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise not_the_api(self.settings)
+        return rows
+
+    def row(self, resource: Any, node: str = "") -> Row:
+        """GET one object."""
+        row = self._get(resource, node)
+        # proxmoxer makes {"errors": b"..."} of an answer that is not JSON.
+        if not isinstance(row, dict) or isinstance(row.get("errors"), bytes):
+            raise not_the_api(self.settings)
+        return row
+
+    def post(self, resource: Any, node: str, **params: Any) -> Any:
+        """POST, once."""
+        return self._send(resource.post, node, **params)
+
+    def _get(self, resource: Any, node: str, **params: Any) -> Any:
+        """GET, and once more after a dropped connection: pveproxy closes idle ones."""
+        try:
+            return self._send(resource.get, node, **params)
+        except ProxmoxError as error:
+            if error.code != "dropped":
+                raise
+            return self._send(resource.get, node, **params)
+
+    def _send(self, method: Callable[..., Any], node: str, **params: Any) -> Any:
+        began = time.monotonic()
+        try:
+            return method(**params)
+        except ResourceException as error:
+            raise refused(error, self.settings, node) from None
+        except OSError as error:  # as all of requests' are
+            seconds = time.monotonic() - began
+            raise unanswered(error, self.settings, seconds, node) from None
+        except (KeyError, TypeError, AttributeError):
+            # proxmoxer's own, for JSON that is not Proxmox's.
+            raise not_the_api(self.settings) from None
+
+
+class Transport(HTTPAdapter):
+    """What proxmoxer leaves out: a gate, the deadline, and Proxmox's own words."""
+
+    def __init__(self) -> None:
+        super().__init__(pool_maxsize=MAX_REQUESTS, pool_block=True)
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        path = urlsplit(request.url or "").path
+        if request.method != "GET" and not (
+            request.method == "POST" and re.fullmatch(POWER_PATH, path)
+        ):
+            raise ProxmoxError(f"This server never sends {request.method} {path}")
+        left = time_left()
+        if left <= 0:
+            raise requests.Timeout
+        kwargs["timeout"] = (min(CONNECT_TIMEOUT, left), min(READ_TIMEOUT, left))
+        response = super().send(request, *args, **kwargs)
+        if response.status_code >= 400:
+            # proxmoxer tells the reason phrase, the first line only and lost on the way
+            # through some proxies. PVE 8.3 and later have the whole text in the body.
+            try:
+                response.reason = str(response.json()["message"]).strip()
+            except (ValueError, KeyError, TypeError):
+                log.debug("an error without a message in its body")
+        return response

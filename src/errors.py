@@ -1,0 +1,27 @@
+"""The one exception that stands for every failure a user can meet.
+
+ProxmoxError    what happened, what to do next, and a code to tell failures apart
+"""
+
+# After these nobody knows whether Proxmox carried out what it was sent.
+LOST = {"dropped", "broken", "timeout", "not the API", 502, 504, *range(595, 600)}
+
+
+class ProxmoxError(Exception):
+    """A failure in words for the person and the model that read it.
+
+    `cause` says what happened, `advice` what to do next. `code` is the HTTP status, or
+    "refused" (it never left), "dropped", "broken" (the line, perhaps after it left),
+    "timeout" or "not the API"; "" for what was found before anything was sent.
+    """
+
+    def __init__(self, cause: str, advice: str = "", code: int | str = "") -> None:
+        self.cause = cause if cause[-1:] in ".?!" else f"{cause}."
+        self.advice = advice
+        self.code = code
+        super().__init__(f"{self.cause} {advice}".rstrip())
+
+    @property
+    def answer_lost(self) -> bool:
+        """Whether a request that ended so may have been carried out all the same."""
+        return self.code in LOST

@@ -1,0 +1,139 @@
+"""Many answers to one list: pure functions.
+
+add_up             the totals of the nodes
+merge_node         a node of /nodes and what it says of itself
+named_nodes        the nodes that a cluster's rows name, where /nodes failed
+merge_machines     what the nodes say live over /cluster/resources, each machine once
+merge_storages     the storages of all nodes, a shared one once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from src.models import Machine, Node, NodeResources, Storage, Totals
+from src.rows import (
+    Row,
+    flag,
+    integer,
+    read_machine,
+    read_storage,
+    read_storage_resource,
+)
+
+
+def add_up(nodes: list[Node]) -> Totals:
+    """The totals of the online nodes; a sum over nothing is None."""
+    online = [node for node in nodes if node.status == "online"]
+    busy = [(n.cpu, n.cpus) for n in online if n.cpu is not None and n.cpus]
+    weight = sum(cpus for _, cpus in busy)
+
+    def total(values: Iterable[int | None]) -> int | None:
+        known = [value for value in values if value is not None]
+        return sum(known) if known else None
+
+    return Totals(
+        nodes=len(nodes),
+        online=len(online),
+        cpu=sum(cpu * cpus for cpu, cpus in busy) / weight if weight else None,
+        cpus=total(node.cpus for node in online),
+        memory_used=total(node.memory_used for node in online),
+        memory_total=total(node.memory_total for node in online),
+    )
+
+
+def merge_node(node: Node, live: NodeResources | None) -> Node:
+    """A node of /nodes with its own live figures; its status and cpu stay."""
+    if live is None:
+        return node
+    known = {
+        key: value for key in vars(node) if (value := getattr(live, key)) is not None
+    }
+    known["status"] = node.status
+    if node.cpu is not None:
+        known["cpu"] = node.cpu
+    return replace(node, **known)
+
+
+def named_nodes(cluster: list[Row]) -> list[Row]:
+    """Rows like those of /nodes, from /cluster/status or /cluster/resources.
+
+    The first has rows of nodes, with their membership, the other rows that are on them.
+    """
+    online: dict[Any, str] = {0: "offline", 1: "online"}
+    return [
+        {
+            "node": row.get("node") or row.get("name"),
+            "status": online.get(row.get("online"), "unknown"),
+        }
+        for row in cluster
+        if row.get("type") != "cluster"
+    ]
+
+
+def merge_machines(
+    resources: list[Row],
+    live: Mapping[tuple[str, str], list[Row]],
+    offline: Collection[str],
+) -> list[Machine]:
+    """Every machine exactly once, by vm_id: its node's live row over its resource.
+
+    `live` has the rows of /nodes/{node}/qemu and /lxc by (node, "qemu" or "lxc").
+    """
+    known: dict[int, Row] = {}
+    for row in resources:
+        vm_id = integer(row.get("vmid"))
+        if row.get("type") in ("qemu", "lxc") and row.get("node") and vm_id is not None:
+            known[vm_id] = row
+    answered: dict[int, Row] = {}
+    for (node, kind), rows in live.items():
+        for row in rows:
+            vm_id = integer(row.get("vmid"))
+            if vm_id is None:
+                continue
+            # A machine that migrates between two answers is in both, or in none.
+            if vm_id not in answered or known.get(vm_id, {}).get("node") == node:
+                answered[vm_id] = {**row, "node": node, "type": kind}
+    return [
+        read_machine(vm_id, answered.get(vm_id), known.get(vm_id, {}), offline)
+        for vm_id in sorted(known.keys() | answered.keys())
+    ]
+
+
+def merge_storages(
+    resources: list[Row],
+    live: Mapping[str, list[Row]],
+    silent: Collection[str],
+    offline: Collection[str],
+) -> list[Storage]:
+    """Every storage once, a local one once a node, by name and node.
+
+    `live` has the rows of /nodes/{node}/storage by node. Those of the nodes in `silent`
+    and `offline` are taken from `resources`.
+    """
+    storages = [
+        read_storage(node, row)
+        for node, rows in live.items()
+        for row in rows
+        # Not enabled: disabled, or assigned to other nodes only.
+        if row.get("storage") and flag(row.get("enabled", 1))
+    ]
+    storages += [
+        read_storage_resource(row, offline)
+        for row in resources
+        if row.get("type") == "storage" and row.get("node") in {*silent, *offline}
+    ]
+    same: dict[tuple[str, str], list[Storage]] = {}
+    for storage in storages:
+        key = (storage.storage, "" if storage.shared else storage.nodes[0])
+        same.setdefault(key, []).append(storage)
+    rank = {True: 0, False: 1, None: 2}
+    return [
+        replace(
+            min(group, key=lambda storage: rank[storage.active]),
+            nodes=sorted(storage.nodes[0] for storage in group),
+        )
+        for _, group in sorted(same.items())
+    ]

@@ -1,0 +1,167 @@
+"""One row of the API to one model: pure functions.
+
+Row                                    an object as Proxmox answers it
+number, integer, text, flag            one value of it
+read_node                              from /nodes
+read_node_resources                    from /nodes/{node}/status
+read_machine                           from a node's list or status/current, and resources
+read_storage, read_storage_resource    from /nodes/{node}/storage, from resources
+find_row                               a machine's row among those of resources
+
+"Resources" are the rows of /cluster/resources, which the nodes broadcast every 10 s.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from typing import Any
+
+from src.models import Machine, Node, NodeResources, Storage
+
+Row = dict[str, Any]
+
+
+def number(value: Any) -> float | None:
+    """A finite number; Proxmox sends some as strings (load, cpus of a container)."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def integer(value: Any) -> int | None:
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def text(value: Any) -> str | None:
+    return None if value in (None, "") else str(value)
+
+
+def flag(value: Any) -> bool:
+    """Proxmox's booleans are 1 or "1", and 0 or absent."""
+    return value in (1, "1")
+
+
+def read_node(row: Row) -> Node:
+    """A Node from a row of /nodes; load and version are not in it."""
+    return Node(
+        node=str(row["node"]),
+        status=str(row.get("status") or "unknown"),
+        cpu=number(row.get("cpu")),
+        cpus=integer(row.get("maxcpu")),
+        memory_used=integer(row.get("mem")),
+        memory_total=integer(row.get("maxmem")),
+        disk_used=integer(row.get("disk")),
+        disk_total=integer(row.get("maxdisk")),
+        uptime=integer(row.get("uptime")),
+    )
+
+
+def read_node_resources(node: str, row: Row) -> NodeResources:
+    """A NodeResources from /nodes/{node}/status."""
+    memory, swap, disk = (row.get(key) or {} for key in ("memory", "swap", "rootfs"))
+    load = [
+        average
+        for value in row.get("loadavg") or ()
+        if (average := number(value)) is not None
+    ]
+    version = str(row.get("pveversion") or "").split("/")  # pve-manager/9.1.2/hash
+    return NodeResources(
+        node=node,
+        status="online",
+        cpu=number(row.get("cpu")),
+        cpus=integer((row.get("cpuinfo") or {}).get("cpus")) or None,
+        memory_used=integer(memory.get("used")),
+        memory_total=integer(memory.get("total")) or None,
+        disk_used=integer(disk.get("used")),
+        disk_total=integer(disk.get("total")) or None,
+        uptime=integer(row.get("uptime")),
+        load=load if len(load) == 3 else None,
+        version=version[min(1, len(version) - 1)] or None,
+        swap_used=integer(swap.get("used")),
+        swap_total=integer(swap.get("total")),
+    )
+
+
+def read_machine(
+    vm_id: int, live: Row | None, resource: Row, offline: Collection[str] = ()
+) -> Machine:
+    """A Machine from its node's own row, if that came, and its row of resources."""
+    row = resource if live is None else live
+    node = str(row["node"])
+    lost = live is None and node in offline
+    status = str(row.get("status") or "unknown")
+    cpu = row.get("cpu")
+    if lost:
+        status = "unknown"  # resources keep "running" for five minutes
+    elif live is not None and status == "running":
+        # The lists know only running and stopped; status/current and resources tell a
+        # paused VM. The first live cpu after a while is always 0.
+        finer = live.get("qmpstatus") or resource.get("status")
+        status = status if finer in (None, "stopped", "unknown") else str(finer)
+        cpu = resource.get("cpu", cpu)
+    return Machine(
+        vm_id=vm_id,
+        name=text(row.get("name")) or text(resource.get("name")),
+        node=node,
+        type=str(row["type"]),
+        status=status,
+        cpu=None if lost else number(cpu),
+        cpus=number(row.get("cpus", row.get("maxcpu"))),
+        memory_used=None if lost else integer(row.get("mem")),
+        memory_total=integer(row.get("maxmem")),
+        uptime=None if lost else integer(row.get("uptime")),
+        template=flag(row.get("template")),
+        lock=text(row.get("lock")),
+        tags=re.findall(r"[^;, ]+", str(row.get("tags") or "")),
+        live=live is not None,
+    )
+
+
+def read_storage(node: str, row: Row) -> Storage:
+    """A Storage of one node, from a row of /nodes/{node}/storage."""
+    active = flag(row.get("active"))
+    return Storage(
+        storage=str(row["storage"]),
+        type=str(row.get("type") or "unknown"),
+        nodes=[node],
+        shared=flag(row.get("shared")),
+        active=active,
+        content=_words(row.get("content")),
+        # An inactive storage shows zeros.
+        used=integer(row.get("used")) if active else None,
+        total=integer(row.get("total")) if active else None,
+        available=integer(row.get("avail")) if active else None,
+    )
+
+
+def read_storage_resource(row: Row, offline: Collection[str]) -> Storage:
+    """A Storage of one node, from its row of resources; what is available is not said."""
+    known = row.get("status") == "available" and row["node"] not in offline
+    return Storage(
+        storage=str(row["storage"]),
+        type=str(row.get("plugintype") or "unknown"),
+        nodes=[str(row["node"])],
+        shared=flag(row.get("shared")),
+        active=known or None,
+        content=_words(row.get("content")),
+        used=integer(row.get("disk")) if known else None,
+        total=integer(row.get("maxdisk")) if known else None,
+        available=None,
+    )
+
+
+def _words(content: Any) -> list[str]:
+    return sorted(filter(None, str(content or "").split(",")))
+
+
+def find_row(vm_id: int, resources: list[Row]) -> Row | None:
+    """The machine's row of resources, None where there is none."""
+    for row in resources:
+        if row.get("type") in ("qemu", "lxc") and integer(row.get("vmid")) == vm_id:
+            return row if "node" in row else None
+    return None
