@@ -24,7 +24,7 @@ from src.errors import ProxmoxError
 from src.settings import Settings
 
 
-class Broken(NamedTuple):
+class _Broken(NamedTuple):
     """What an exception means that came instead of an answer."""
 
     error: type[BaseException]  # as requests raised it, or its innermost cause
@@ -46,21 +46,21 @@ HUNG_UP = (
     "Try again; if it stays so, check ALLOW_FROM in /etc/default/pveproxy.",
 )
 TABLE = (  # the first row that fits counts
-    Broken(
+    _Broken(
         requests.exceptions.ProxyError,
         (),
         "refused",
         "the proxy of HTTPS_PROXY does not answer",
         "Check HTTPS_PROXY, or put the host into NO_PROXY.",
     ),
-    Broken(
+    _Broken(
         ssl.SSLCertVerificationError,
         (62, 64),  # a name, an address that the certificate does not have
         "refused",
         NOT_TRUSTED,
         "Put a name that the certificate has into PROXMOX_URL" + OR_UNVERIFIED,
     ),
-    Broken(
+    _Broken(
         ssl.SSLCertVerificationError,
         (),
         "refused",
@@ -68,34 +68,34 @@ TABLE = (  # the first row that fits counts
         "Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, "
         "/etc/pve/pve-root-ca.pem" + OR_UNVERIFIED,
     ),
-    Broken(ssl.SSLEOFError, (), "dropped", *HUNG_UP),
-    Broken(ssl.SSLError, (), "broken", "no TLS connection ({reason})", CHECK_PORT),
-    Broken(
+    _Broken(ssl.SSLEOFError, (), "dropped", *HUNG_UP),
+    _Broken(ssl.SSLError, (), "broken", "no TLS connection ({reason})", CHECK_PORT),
+    _Broken(
         socket.gaierror,
         (),
         "refused",
         "its name does not resolve",
         "Check the host in PROXMOX_URL.",
     ),
-    Broken(
+    _Broken(
         ConnectionRefusedError,
         (),
         "refused",
         "connection refused, nothing listens there",
         "Check PROXMOX_URL, and that pveproxy runs.",
     ),
-    Broken(requests.ConnectTimeout, (), "refused", NO_CONNECTION, CHECK_NETWORK),
+    _Broken(requests.ConnectTimeout, (), "refused", NO_CONNECTION, CHECK_NETWORK),
     # A route can also be lost after the request has left.
-    Broken(
+    _Broken(
         OSError,
         (errno.EHOSTUNREACH, errno.ENETUNREACH),
         "broken",
         NO_CONNECTION,
         CHECK_NETWORK,
     ),
-    Broken(TimeoutError, (), "timeout", NO_ANSWER, OVERLOADED),
-    Broken(requests.Timeout, (), "timeout", NO_ANSWER, OVERLOADED),
-    Broken(OSError, (), "dropped", *HUNG_UP),
+    _Broken(TimeoutError, (), "timeout", NO_ANSWER, OVERLOADED),
+    _Broken(requests.Timeout, (), "timeout", NO_ANSWER, OVERLOADED),
+    _Broken(OSError, (), "dropped", *HUNG_UP),
 )
 
 

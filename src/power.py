@@ -31,7 +31,7 @@ Progress = Callable[[float, float, str], None]  # seconds so far, at most, what 
 
 
 @dataclass(frozen=True)
-class Sent:
+class _Sent:
     """An action that was sent: what its later steps go by."""
 
     action: Action
@@ -75,14 +75,14 @@ def _switch(
         if error.answer_lost:
             raise advice.lost(before, action, error) from None
         return _settle(api, found, before, action, error)
-    sent = Sent(action, before, found, at, task, progress)
+    sent = _Sent(action, before, found, at, task, progress)
     status = _wait_for_task(api, sent)
     if status and status != "OK" and not status.startswith("WARNINGS"):
         return _settle(api, found, before, action, ProxmoxError(status), task)
     return _confirm(api, sent, status)
 
 
-def _wait_for_task(api: Api, sent: Sent) -> str | None:
+def _wait_for_task(api: Api, sent: _Sent) -> str | None:
     """The task's exit status; None where it goes on, or may not be read."""
     for _ in _ticks(sent):
         try:
@@ -97,7 +97,7 @@ def _wait_for_task(api: Api, sent: Sent) -> str | None:
     return None
 
 
-def _confirm(api: Api, sent: Sent, status: str | None) -> PowerResult:
+def _confirm(api: Api, sent: _Sent, status: str | None) -> PowerResult:
     """Wait until the machine itself shows the outcome.
 
     The task of a qemu reboot ends when the guest is down, that of an HA-managed guest
@@ -122,7 +122,7 @@ def _confirm(api: Api, sent: Sent, status: str | None) -> PowerResult:
     return _result(last, action, said, sent.task, finished=False)
 
 
-def _is_new(after: Machine, sent: Sent) -> bool:
+def _is_new(after: Machine, sent: _Sent) -> bool:
     """Whether a reboot has happened: it runs for less long than before, or not for
     longer than since the request."""
     return sent.action != "reboot" or (
@@ -180,7 +180,7 @@ def _log(api: Api, task: str) -> str:
         return advice.log_text(task, error)
 
 
-def _ticks(sent: Sent) -> Iterator[None]:
+def _ticks(sent: _Sent) -> Iterator[None]:
     """Yield at once, then after growing pauses of at most 1 s, to the deadline."""
     pause, told = 0.05, time.monotonic()
     while True:
