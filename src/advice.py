@@ -1,9 +1,10 @@
 """What stands in a power action's way, what its end means, what to do next: pure.
 
-unknown_action, obstacle                   errors before anything is sent
-already, overtaken, done, unfinished       messages of a result
-failed, lost                               errors after it was sent
-next_step                                  what to do about one that is not done
+goal                                    the state that an action is to bring about
+unknown_action, obstacle                errors before anything is sent
+already, overtaken, done, unfinished    messages of a result
+failed, lost                            errors after it was sent
+next_step, log_text                     what to do about it; what its task wrote
 """
 
 from __future__ import annotations
@@ -100,8 +101,7 @@ def failed(
         now, machine = f"It is {after.status} now.", after
     advice = error.advice or next_step(machine, action, error.cause)
     return ProxmoxError(
-        f"The {action} of {before.label} failed: {error.cause} {now}",
-        advice + log,
+        f"The {action} of {before.label} failed: {error.cause} {now}", advice + log
     )
 
 

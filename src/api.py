@@ -2,10 +2,11 @@
 
 check_target    what must not get into a URL is an error
 within          a scope: the requests in it end in so many seconds
-briefly         a scope for one look within a longer one
+look            one look within a longer wait
 time_left       the seconds that are left of the scope
 scoped          a call for another thread, within the scope of this one
 Api             GET and the four POSTs over proxmoxer, every failure a ProxmoxError
+Transport       the gate below it
 """
 
 from __future__ import annotations
@@ -70,11 +71,16 @@ def within(seconds: float) -> Iterator[None]:
         _scope.end = around
 
 
-@contextmanager
-def briefly() -> Iterator[None]:
-    """A scope for one look, which may not use up the wait around it, or is its last."""
+def look(call: Callable[..., T], *args: Any) -> T | ProxmoxError:
+    """What a look within a longer wait gives, be it an error.
+
+    It may not use up the wait around it, or is its last.
+    """
     with within(max(min(time_left(), LOOK_PATIENCE), CONNECT_TIMEOUT)):
-        yield
+        try:
+            return call(*args)
+        except ProxmoxError as error:
+            return error
 
 
 def time_left() -> float:

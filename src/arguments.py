@@ -12,35 +12,20 @@ from pydantic import Field, ValidationError
 
 from src.models import MAX_NODE_NAME, MAX_VM_ID, MIN_VM_ID, NODE_PATTERN
 
-VmId = Annotated[
-    int, Field(ge=MIN_VM_ID, le=MAX_VM_ID, description="The machine's id, e.g. 100")
-]
-NodeName = Annotated[
-    str,
-    Field(
-        pattern=NODE_PATTERN,
-        max_length=MAX_NODE_NAME,
-        description="The node the machine is on, as list_machines says",
-    ),
-]
-Force = Annotated[
-    bool,
-    Field(description="Cut the power: loses what is not saved. Ask the user first"),
-]
+NODE: Any = {"pattern": NODE_PATTERN, "max_length": MAX_NODE_NAME}
+ITS_ID = "The machine's id, e.g. 100"
+ITS_NODE = "The node the machine is on, as list_machines says"
+ITS_STATUS = "Only machines that are running, stopped, unknown, paused, ..."
+POWER_CUT = "Cut the power: loses what is not saved. Ask the user first"
+
+VmId = Annotated[int, Field(ge=MIN_VM_ID, le=MAX_VM_ID, description=ITS_ID)]
+NodeName = Annotated[str, Field(**NODE, description=ITS_NODE)]
+Force = Annotated[bool, Field(description=POWER_CUT)]
 OptionalNode = Annotated[
-    str | None,
-    Field(
-        pattern=NODE_PATTERN,
-        max_length=MAX_NODE_NAME,
-        description="Only machines on this node",
-    ),
+    str | None, Field(**NODE, description="Only machines on this node")
 ]
 OptionalStatus = Annotated[
-    str | None,
-    Field(
-        pattern="^[a-z-]{1,30}$",
-        description="Only machines that are running, stopped, unknown, paused, ...",
-    ),
+    str | None, Field(pattern="^[a-z-]{1,30}$", description=ITS_STATUS)
 ]
 EXPECTED = {
     "vm_id": f"a whole number from {MIN_VM_ID} to {MAX_VM_ID}",

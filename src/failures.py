@@ -15,7 +15,6 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import requests
 from proxmoxer import ResourceException  # type: ignore[import-untyped]
@@ -23,79 +22,53 @@ from proxmoxer import ResourceException  # type: ignore[import-untyped]
 from src.errors import ProxmoxError
 from src.settings import Settings
 
-
-class _Broken(NamedTuple):
-    """What an exception means that came instead of an answer."""
-
-    error: type[BaseException]  # as requests raised it, or its innermost cause
-    numbers: tuple[int, ...]  # its errno, or OpenSSL's verify_code; () is any
-    code: str
-    cause: str
-    advice: str
-
-
-NOT_TRUSTED = "its certificate is not trusted ({reason})"
-OR_UNVERIFIED = "; or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
-CHECK_NETWORK = "Check PROXMOX_URL, the network and the firewall."
-CHECK_PORT = "Check the port in PROXMOX_URL, usually 8006."
-NO_CONNECTION = "no connection in {seconds:.0f} s"
-NO_ANSWER = "no answer within {seconds:.0f} s"
-OVERLOADED = "Proxmox may be overloaded: try again in a minute."
+TRUSTED_ONLY = "; or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
+UNTRUSTED = "its certificate is not trusted ({reason})"
+WRONG_NAME = "Put a name that the certificate has into PROXMOX_URL" + TRUSTED_ONLY
+UNKNOWN_CA = (
+    "Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, "
+    "/etc/pve/pve-root-ca.pem" + TRUSTED_ONLY
+)
+NO_TLS = "no TLS connection ({reason})", "Check the port in PROXMOX_URL, usually 8006."
+NO_NAME = "its name does not resolve", "Check the host in PROXMOX_URL."
+NO_LISTENER = (
+    "connection refused, nothing listens there",
+    "Check PROXMOX_URL, and that pveproxy runs.",
+)
+NO_PROXY = (
+    "the proxy of HTTPS_PROXY does not answer",
+    "Check HTTPS_PROXY, or put the host into NO_PROXY.",
+)
+NO_CONNECTION = (
+    "no connection in {seconds:.0f} s",
+    "Check PROXMOX_URL, the network and the firewall.",
+)
+NO_ANSWER = (
+    "no answer within {seconds:.0f} s",
+    "Proxmox may be overloaded: try again in a minute.",
+)
 HUNG_UP = (
     "it closed the connection without an answer",
     "Try again; if it stays so, check ALLOW_FROM in /etc/default/pveproxy.",
 )
-TABLE = (  # the first row that fits counts
-    _Broken(
-        requests.exceptions.ProxyError,
-        (),
-        "refused",
-        "the proxy of HTTPS_PROXY does not answer",
-        "Check HTTPS_PROXY, or put the host into NO_PROXY.",
-    ),
-    _Broken(
-        ssl.SSLCertVerificationError,
-        (62, 64),  # a name, an address that the certificate does not have
-        "refused",
-        NOT_TRUSTED,
-        "Put a name that the certificate has into PROXMOX_URL" + OR_UNVERIFIED,
-    ),
-    _Broken(
-        ssl.SSLCertVerificationError,
-        (),
-        "refused",
-        NOT_TRUSTED,
-        "Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, "
-        "/etc/pve/pve-root-ca.pem" + OR_UNVERIFIED,
-    ),
-    _Broken(ssl.SSLEOFError, (), "dropped", *HUNG_UP),
-    _Broken(ssl.SSLError, (), "broken", "no TLS connection ({reason})", CHECK_PORT),
-    _Broken(
-        socket.gaierror,
-        (),
-        "refused",
-        "its name does not resolve",
-        "Check the host in PROXMOX_URL.",
-    ),
-    _Broken(
-        ConnectionRefusedError,
-        (),
-        "refused",
-        "connection refused, nothing listens there",
-        "Check PROXMOX_URL, and that pveproxy runs.",
-    ),
-    _Broken(requests.ConnectTimeout, (), "refused", NO_CONNECTION, CHECK_NETWORK),
-    # A route can also be lost after the request has left.
-    _Broken(
-        OSError,
-        (errno.EHOSTUNREACH, errno.ENETUNREACH),
-        "broken",
-        NO_CONNECTION,
-        CHECK_NETWORK,
-    ),
-    _Broken(TimeoutError, (), "timeout", NO_ANSWER, OVERLOADED),
-    _Broken(requests.Timeout, (), "timeout", NO_ANSWER, OVERLOADED),
-    _Broken(OSError, (), "dropped", *HUNG_UP),
+NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
+
+# What an exception means that came instead of an answer: the exception, as requests raised
+# it or its innermost cause; its errno or OpenSSL's verify_code, () for any; the code, the
+# cause and the advice of the ProxmoxError. The first row that fits counts.
+TABLE: tuple[tuple[type[BaseException], tuple[int, ...], str, str, str], ...] = (
+    (requests.exceptions.ProxyError, (), "refused", *NO_PROXY),
+    (ssl.SSLCertVerificationError, (62, 64), "refused", UNTRUSTED, WRONG_NAME),
+    (ssl.SSLCertVerificationError, (), "refused", UNTRUSTED, UNKNOWN_CA),
+    (ssl.SSLEOFError, (), "dropped", *HUNG_UP),
+    (ssl.SSLError, (), "broken", *NO_TLS),
+    (socket.gaierror, (), "refused", *NO_NAME),
+    (ConnectionRefusedError, (), "refused", *NO_LISTENER),
+    (requests.ConnectTimeout, (), "refused", *NO_CONNECTION),
+    (OSError, NO_ROUTE, "broken", *NO_CONNECTION),  # perhaps after it has left
+    (TimeoutError, (), "timeout", *NO_ANSWER),
+    (requests.Timeout, (), "timeout", *NO_ANSWER),
+    (OSError, (), "dropped", *HUNG_UP),
 )
 
 
@@ -107,21 +80,19 @@ def unanswered(
         return not_the_api(settings)
     root = _root_cause(error)
     number = getattr(root, "verify_code", None) or getattr(root, "errno", None)
-    row = next(
-        row
-        for row in TABLE
-        if isinstance(error, row.error) or isinstance(root, row.error)
-        if not row.numbers or number in row.numbers
+    code, cause, advice = next(
+        words
+        for kind, numbers, *words in TABLE
+        if isinstance(error, kind) or isinstance(root, kind)
+        if not numbers or number in numbers
     )
-    reason = getattr(root, "verify_message", None) or (
-        (getattr(root, "reason", None) or "it broke").replace("_", " ").lower()
-        if isinstance(root, ssl.SSLError)
-        else ""
-    )
-    cause = row.cause.format(reason=reason, seconds=seconds)
-    through = f"node {node} through " if node and row.code == "timeout" else ""
+    reason = getattr(root, "verify_message", None) or getattr(root, "reason", None)
+    if not hasattr(root, "verify_message"):
+        reason = str(reason or "it broke").replace("_", " ").lower()
+    through = f"node {node} through " if node and code == "timeout" else ""
+    said = cause.format(reason=reason, seconds=seconds)
     return ProxmoxError(
-        f"Cannot talk to {through}{settings.address}: {cause}", row.advice, row.code
+        f"Cannot talk to {through}{settings.address}: {said}", advice, code
     )
 
 

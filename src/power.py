@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from src import advice, guest
-from src.api import Api, briefly, time_left, within
+from src.api import Api, look, time_left, within
 from src.errors import ProxmoxError
 from src.models import Action, Machine, PowerResult
 from src.rows import Row
@@ -31,15 +31,15 @@ Progress = Callable[[float, float, str], None]  # seconds so far, at most, what 
 
 
 @dataclass(frozen=True)
-class _Sent:
-    """An action that was sent: what its later steps go by."""
+class _Order:
+    """An action, and how the machine was before: what its later steps go by."""
 
     action: Action
     before: Machine
     found: Row
     at: float
-    task: str
     progress: Progress | None
+    task: str | None = None
 
 
 def switch(
@@ -63,124 +63,91 @@ def _switch(
 ) -> PowerResult:
     found = guest.find_machine(api, node, vm_id)
     before = guest.read_state(api, found)
+    order = _Order(action, before, found, time.monotonic(), progress)
     if before.status == advice.goal(action) and action != "reboot":
-        return _result(before, action, advice.already(before), changed=False)
+        return _result(order, before, advice.already(before), changed=False)
     if error := advice.obstacle(before, action):
         raise error
     _audit(action, vm_id, node, None, "is being sent")
-    at = time.monotonic()
     try:
         task = guest.send_action(api, found, action)
     except ProxmoxError as error:
         if error.answer_lost:
             raise advice.lost(before, action, error) from None
-        return _settle(api, found, before, action, error)
-    sent = _Sent(action, before, found, at, task, progress)
-    status = _wait_for_task(api, sent)
+        return _settle(api, order, error)
+    order = replace(order, task=task)
+    status = _wait_for_task(api, order, task)
     if status and status != "OK" and not status.startswith("WARNINGS"):
-        return _settle(api, found, before, action, ProxmoxError(status), task)
-    return _confirm(api, sent, status)
+        return _settle(api, order, ProxmoxError(status))
+    return _confirm(api, order, status, task)
 
 
-def _wait_for_task(api: Api, sent: _Sent) -> str | None:
+def _wait_for_task(api: Api, order: _Order, task: str) -> str | None:
     """The task's exit status; None where it goes on, or may not be read."""
-    for _ in _ticks(sent):
-        try:
-            with briefly():
-                status = guest.exit_status(api, sent.task)
-        except ProxmoxError as error:
-            if not error.answer_lost:
-                return None  # the live state will tell
-        else:
-            if status is not None:
-                return status
+    for _ in _ticks(order):
+        status = look(guest.exit_status, api, task)
+        if isinstance(status, str):
+            return status
+        if isinstance(status, ProxmoxError) and not status.answer_lost:
+            return None  # the live state will tell
     return None
 
 
-def _confirm(api: Api, sent: _Sent, status: str | None) -> PowerResult:
+def _confirm(api: Api, order: _Order, status: str | None, task: str) -> PowerResult:
     """Wait until the machine itself shows the outcome.
 
     The task of a qemu reboot ends when the guest is down, that of an HA-managed guest
     when the request is queued; and HA may start it on another node.
     """
-    action, found = sent.action, sent.found
+    action, found = order.action, order.found
     after: Machine | None = None
-    for _ in _ticks(sent):
-        try:
-            with briefly():
-                after = guest.read_state(api, found)
-        except ProxmoxError as error:
-            if error.code == 500:
-                found = _relocate(api, found)
+    for _ in _ticks(order):
+        seen = look(guest.read_state, api, found)
+        if isinstance(seen, ProxmoxError):
+            moved = look(guest.relocate, api, found) if seen.code == 500 else found
+            found = moved if isinstance(moved, dict) else found
             continue
-        if after.status == advice.goal(action) and _is_new(after, sent):
-            tail = _log(api, sent.task) if status not in (None, "OK") else ""
+        after = seen
+        if after.status == advice.goal(action) and _is_new(after, order):
+            tail = _log(api, task) if status not in (None, "OK") else ""
             said = advice.done(after, action, status, tail)
-            return _result(after, action, said, sent.task)
-    said = advice.unfinished(sent.before, after, action, sent.task, POWER_PATIENCE)
-    last = after or replace(sent.before, status="unknown")
-    return _result(last, action, said, sent.task, finished=False)
+            return _result(order, after, said)
+    said = advice.unfinished(order.before, after, action, task, POWER_PATIENCE)
+    last = after or replace(order.before, status="unknown")
+    return _result(order, last, said, finished=False)
 
 
-def _is_new(after: Machine, sent: _Sent) -> bool:
+def _is_new(after: Machine, order: _Order) -> bool:
     """Whether a reboot has happened: it runs for less long than before, or not for
     longer than since the request."""
-    return sent.action != "reboot" or (
+    return order.action != "reboot" or (
         after.uptime is not None
         and (
-            after.uptime < (sent.before.uptime or 0)
-            or after.uptime <= time.monotonic() - sent.at
+            after.uptime < (order.before.uptime or 0)
+            or after.uptime <= time.monotonic() - order.at
         )
     )
 
 
-def _relocate(api: Api, found: Row) -> Row:
-    """Where the machine is now; a look that fails is repeated next tick."""
-    try:
-        with briefly():
-            return guest.relocate(api, found)
-    except ProxmoxError as error:
-        log.debug("%s", error)
-        return found
-
-
-def _settle(
-    api: Api,
-    found: Row,
-    before: Machine,
-    action: Action,
-    error: ProxmoxError,
-    task: str | None = None,
-) -> PowerResult:
+def _settle(api: Api, order: _Order, error: ProxmoxError) -> PowerResult:
     """Raise what was refused or failed, unless something else has reached the goal."""
-    after = _look(api, found)
+    found, before, action, task = order.found, order.before, order.action, order.task
+    after = look(guest.read_state, api, found)
     if (
         isinstance(after, Machine)
         and after.status == advice.goal(action)
         and re.search("already running|not running", error.cause)
     ):
         said = advice.overtaken(after)
-        return _result(after, action, said, task, changed=False)
+        return _result(order, after, said, changed=False)
     raise advice.failed(before, after, action, error, _log(api, task) if task else "")
 
 
-def _look(api: Api, found: Row) -> Machine | ProxmoxError:
-    try:
-        with briefly():
-            return guest.read_state(api, found)
-    except ProxmoxError as error:
-        return error
-
-
 def _log(api: Api, task: str) -> str:
-    try:
-        with briefly():
-            return advice.log_text(task, guest.log_tail(api, task))
-    except ProxmoxError as error:
-        return advice.log_text(task, error)
+    return advice.log_text(task, look(guest.log_tail, api, task))
 
 
-def _ticks(sent: _Sent) -> Iterator[None]:
+def _ticks(order: _Order) -> Iterator[None]:
     """Yield at once, then after growing pauses of at most 1 s, to the deadline."""
     pause, told = 0.05, time.monotonic()
     while True:
@@ -189,45 +156,29 @@ def _ticks(sent: _Sent) -> Iterator[None]:
         if left <= 0:
             return
         now = time.monotonic()
-        if sent.progress and now - told >= 0.7:
+        if order.progress and now - told >= 0.7:
             told = now
-            doing = f"{sent.action} {sent.before.label}"
-            sent.progress(POWER_PATIENCE - left, POWER_PATIENCE, doing)
+            doing = f"{order.action} {order.before.label}"
+            order.progress(POWER_PATIENCE - left, POWER_PATIENCE, doing)
         time.sleep(min(pause, left))
         pause = min(2 * pause, 1.0)
 
 
 def _result(
-    machine: Machine,
-    action: Action,
-    message: str,
-    task: str | None = None,
+    order: _Order,
+    after: Machine,
+    said: str,
     changed: bool = True,
     finished: bool = True,
 ) -> PowerResult:
-    return PowerResult(
-        vm_id=machine.vm_id,
-        name=machine.name,
-        node=machine.node,
-        type=machine.type,
-        action=action,
-        status=machine.status,
-        changed=changed,
-        finished=finished,
-        task=task,
-        message=message,
-    )
+    which = (after.vm_id, after.name, after.node, after.type, order.action)
+    return PowerResult(*which, after.status, changed, finished, order.task, said)
 
 
 def _audit(
     action: Action, vm_id: int, node: str, task: str | None, outcome: str
 ) -> None:
     """One line on stderr: the logger adds the time."""
-    log.info(
-        "audit action=%s machine=%s node=%s task=%s outcome=%s",
-        action,
-        vm_id,
-        json.dumps(node),
-        task or "none",
-        json.dumps(outcome.partition("\n")[0][:400]),
-    )
+    line = "audit action=%s machine=%s node=%s task=%s outcome=%s"
+    said = json.dumps(outcome.partition("\n")[0][:400])
+    log.info(line, action, vm_id, json.dumps(node), task or "none", said)

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, TypeVar
 
 import anyio.from_thread
@@ -55,16 +55,11 @@ mcp = Server(
 )
 
 
-def hints(read_only: bool, destructive: bool, idempotent: bool) -> ToolAnnotations:
-    return ToolAnnotations(
-        read_only_hint=read_only,
-        destructive_hint=destructive,
-        idempotent_hint=idempotent,
-        open_world_hint=False,
-    )
-
-
-READS = hints(read_only=True, destructive=False, idempotent=True)
+hint = partial(ToolAnnotations, open_world_hint=False)
+READS = hint(read_only_hint=True, destructive_hint=False, idempotent_hint=True)
+STARTS = hint(read_only_hint=False, destructive_hint=False, idempotent_hint=True)
+STOPS = hint(read_only_hint=False, destructive_hint=True, idempotent_hint=True)
+REBOOTS = hint(read_only_hint=False, destructive_hint=True, idempotent_hint=False)
 
 
 @cache
@@ -125,10 +120,7 @@ async def _power(ctx: Context, vm_id: int, node: str, action: Action) -> CallToo
     return _answer(result.message, result)
 
 
-@mcp.tool(
-    title="Start a machine",
-    annotations=hints(read_only=False, destructive=False, idempotent=True),
-)
+@mcp.tool(title="Start a machine", annotations=STARTS)
 async def start_machine(
     vm_id: VmId, node: NodeName, ctx: Context
 ) -> Annotated[CallToolResult, PowerResult]:
@@ -136,10 +128,7 @@ async def start_machine(
     return await _power(ctx, vm_id, node, "start")
 
 
-@mcp.tool(
-    title="Stop a machine",
-    annotations=hints(read_only=False, destructive=True, idempotent=True),
-)
+@mcp.tool(title="Stop a machine", annotations=STOPS)
 async def stop_machine(
     vm_id: VmId, node: NodeName, ctx: Context, force: Force = False
 ) -> Annotated[CallToolResult, PowerResult]:
@@ -147,10 +136,7 @@ async def stop_machine(
     return await _power(ctx, vm_id, node, "stop" if force else "shutdown")
 
 
-@mcp.tool(
-    title="Reboot a machine",
-    annotations=hints(read_only=False, destructive=True, idempotent=False),
-)
+@mcp.tool(title="Reboot a machine", annotations=REBOOTS)
 async def reboot_machine(
     vm_id: VmId, node: NodeName, ctx: Context
 ) -> Annotated[CallToolResult, PowerResult]:

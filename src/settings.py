@@ -24,16 +24,11 @@ PLACEHOLDERS = {  # .env.example's: copied and left as they are, they count as m
     "PROXMOX_TOKEN_ID": "your-token-id",
     "PROXMOX_TOKEN_SECRET": "your-token-secret",
 }
+NAME = "[A-Za-z][A-Za-z0-9._-]*"
 EXPECTED = {  # name: pattern, example
     "PROXMOX_URL": (r"(?s:.+)", "https://pve.example.com:8006"),
-    "PROXMOX_USER": (
-        r'["-.0-9;-~]+@[A-Za-z][A-Za-z0-9._-]*',
-        "mcp@pve or root@pam",
-    ),
-    "PROXMOX_TOKEN_ID": (
-        r"([!-~]+!)?[A-Za-z][A-Za-z0-9._-]*",
-        "mcp-token or mcp@pve!mcp-token",
-    ),
+    "PROXMOX_USER": (f'["-.0-9;-~]+@{NAME}', "mcp@pve or root@pam"),
+    "PROXMOX_TOKEN_ID": (f"([!-~]+!)?{NAME}", "mcp-token or mcp@pve!mcp-token"),
     "PROXMOX_TOKEN_SECRET": (r"[!-~]+", "12345678-1234-1234-1234-1234567890ab"),
 }
 

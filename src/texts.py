@@ -27,11 +27,8 @@ def duration(seconds: int) -> str:
     minutes, s = divmod(seconds, 60)
     hours, m = divmod(minutes, 60)
     d, h = divmod(hours, 24)
-    if d:
-        return f"{d}d {h}h"
-    if h:
-        return f"{h}h {m}m"
-    return f"{m}m {s}s" if m else f"{s}s"
+    two = ((d, "d", h, "h"), (h, "h", m, "m"), (m, "m", s, "s"))
+    return next((f"{a}{x} {b}{y}" for a, x, b, y in two if a), f"{s}s")
 
 
 def percent(fraction: float) -> str:
@@ -68,20 +65,20 @@ def infrastructure_text(found: Infrastructure) -> str:
 
 
 def _node_line(node: Node) -> str:
-    figures = [f"{node.node} {node.status}"]
-    if node.cpu is not None:
-        figures.append(f"CPU {percent(node.cpu)} of {node.cpus}")
-    if node.memory_total is not None:
-        figures.append(f"memory {size(node.memory_total, node.memory_used)}")
-    if node.disk_total is not None:
-        figures.append(f"root disk {size(node.disk_total, node.disk_used)}")
-    if node.load is not None:
-        figures.append("load " + " ".join(f"{value:.2f}" for value in node.load))
-    if node.uptime is not None:
-        figures.append(f"up {duration(node.uptime)}")
-    if node.version is not None:
-        figures.append(f"version {node.version}")
-    return ", ".join(figures)
+    return _line(
+        f"{node.node} {node.status}",
+        node.cpu is not None and f"CPU {percent(node.cpu)} of {node.cpus}",
+        node.memory_total and f"memory {size(node.memory_total, node.memory_used)}",
+        node.disk_total and f"root disk {size(node.disk_total, node.disk_used)}",
+        node.load and "load " + " ".join(f"{value:.2f}" for value in node.load),
+        node.uptime is not None and f"up {duration(node.uptime)}",
+        node.version and f"version {node.version}",
+    )
+
+
+def _line(*figures: str | bool | float | list[float] | None) -> str:
+    """Those of the figures that are known."""
+    return ", ".join(figure for figure in figures if isinstance(figure, str))
 
 
 def machines_text(
@@ -115,26 +112,23 @@ def machines_text(
 
 def _machine_line(machine: Machine) -> str:
     runs = machine.status not in ("stopped", "unknown")
-    name = " ".join((machine.name or "(no name)").split())
-    figures = [f"{machine.vm_id} {name}", machine.node, machine.type, machine.status]
-    if machine.cpus is not None and runs and machine.cpu is not None:
-        figures.append(f"{percent(machine.cpu)} of {machine.cpus:g}")
-    elif machine.cpus is not None:
-        figures.append(f"{machine.cpus:g} CPU")
-    if machine.memory_total is not None:
-        used = machine.memory_used if runs else None
-        figures.append(size(machine.memory_total, used))
-    if runs and machine.uptime is not None:
-        figures.append(duration(machine.uptime))
-    if machine.template:
-        figures.append("template")
-    if machine.lock:
-        figures.append(f"locked ({machine.lock})")
-    if machine.tags:
-        figures.append("tags " + " ".join(machine.tags))
-    if not machine.live and machine.status != "unknown":
-        figures.append("last known")
-    return ", ".join(figures)
+    cpus, total = machine.cpus, machine.memory_total
+    busy = runs and cpus is not None and machine.cpu is not None
+    return _line(
+        f"{machine.vm_id} {' '.join((machine.name or '(no name)').split())}",
+        machine.node,
+        machine.type,
+        machine.status,
+        f"{percent(machine.cpu or 0)} of {cpus:g}"
+        if busy
+        else cpus and f"{cpus:g} CPU",
+        total is not None and size(total, machine.memory_used if runs else None),
+        runs and machine.uptime is not None and duration(machine.uptime),
+        machine.template and "template",
+        machine.lock and f"locked ({machine.lock})",
+        bool(machine.tags) and "tags " + " ".join(machine.tags),
+        not machine.live and machine.status != "unknown" and "last known",
+    )
 
 
 STATES = {True: "active", False: "inactive", None: "unknown"}
@@ -159,16 +153,16 @@ def _fullness(storage: Storage) -> float:
 
 
 def _storage_line(storage: Storage) -> str:
-    figures = [storage.storage, storage.type, STATES[storage.active]]
-    if storage.total is not None:
-        figures.append(f"{percent(_fullness(storage))} of {size(storage.total)} used")
-    if storage.available is not None:
-        figures.append(f"{size(storage.available)} free")
-    figures.append(
-        ("shared by " if storage.shared else "on ") + " ".join(storage.nodes)
+    total, free = storage.total, storage.available
+    return _line(
+        storage.storage,
+        storage.type,
+        STATES[storage.active],
+        total is not None and f"{percent(_fullness(storage))} of {size(total)} used",
+        free is not None and f"{size(free)} free",
+        ("shared by " if storage.shared else "on ") + " ".join(storage.nodes),
+        "for " + " ".join(storage.content),
     )
-    figures.append("for " + " ".join(storage.content))
-    return ", ".join(figures)
 
 
 def fit(top: list[str], rows: list[str], summary: list[str], then: str) -> str:
