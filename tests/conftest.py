@@ -29,11 +29,6 @@ class Answer:
 Call = Callable[..., Answer]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["auto", "legacy"])
 def mode(request: pytest.FixtureRequest) -> str:
     """Both eras of the protocol: 2026-07-28, and the one that desktop clients speak."""
@@ -45,19 +40,10 @@ def _the_secret_is_in_no_output(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
     """Every test's stdout and stderr, the server processes' too."""
-    said = []
-    read = capfd.readouterr
-
-    def readouterr() -> Any:
-        result = read()
-        said.extend(result)
-        return result
-
-    capfd.readouterr = readouterr  # type: ignore[method-assign]
     yield
-    capfd.readouterr()
+    logged = caplog.get_records("call")
+    said = [*capfd.readouterr(), *(record.getMessage() for record in logged)]
     assert SECRET not in "".join(said)
-    assert SECRET not in caplog.text
 
 
 @pytest.fixture
@@ -67,12 +53,9 @@ def cluster(fakepve: Any) -> Iterator[Cluster]:
     # Or a test with a request that hangs takes 30 s to tear down.
     fakepve.runner._shutdown_timeout = 0.1
     yield cluster
+    actions = tuple(f"/status/{how}" for how in ("start", "stop", "shutdown", "reboot"))
     for method, path in cluster.sent:
-        assert method == "GET" or (
-            method == "POST"
-            and path.rsplit("/", 2)[1] == "status"
-            and path.rsplit("/", 2)[2] in ("start", "stop", "shutdown", "reboot")
-        ), (method, path)
+        assert method == "GET" or (method == "POST" and path.endswith(actions)), path
 
 
 @pytest.fixture
@@ -105,52 +88,44 @@ def proxmox(configured: dict[str, str]) -> ProxmoxClient:
     return ProxmoxClient(Settings.from_env(configured))
 
 
-def read(result: CallToolResult, began: float) -> Answer:
+def read(result: CallToolResult, seconds: float) -> Answer:
     """A tool's result as an Answer, without the secret and short enough to be read."""
     assert SECRET not in result.model_dump_json()
-    assert len(result.content) == 1
-    text = result.content[0].text
-    assert len(text) <= 40_000
+    (content,) = result.content
+    assert len(content.text) <= 40_000
     if result.is_error:
         assert result.structured_content is None
         for name in ("Traceback", "proxmoxer", "urllib3", "HTTPSConnection", "Errno"):
-            assert name not in text
-    return Answer(
-        text, bool(result.is_error), result.structured_content, time.monotonic() - began
-    )
+            assert name not in content.text
+    is_error, data = bool(result.is_error), result.structured_content
+    return Answer(content.text, is_error, data, seconds)
 
 
-@pytest.fixture
-def call(configured: dict[str, str]) -> Call:
-    """Call a tool of the server, in process, through a real MCP client."""
-    return caller("legacy")
+def at_once(calls: list[Any], mode: str = "legacy", **options: Any) -> list[Answer]:
+    """Call tools of one server, in process, through a real MCP client, at once."""
+    results: dict[int, tuple[CallToolResult, float]] = {}
 
-
-def caller(mode: str) -> Call:
-    def call(tool: str, /, **arguments: Any) -> Answer:
-        async def once() -> Answer:
-            async with Client(server.mcp, mode=mode) as client:
-                began = time.monotonic()
-                return read(await client.call_tool(tool, arguments), began)
-
-        return anyio.run(once)
-
-    return call
-
-
-def at_once(calls: list[tuple[str, dict[str, Any]]]) -> list[Answer]:
-    """Call tools of one server, all at the same time."""
-
-    async def ask() -> list[Any]:
-        async with Client(server.mcp, mode="legacy") as client:
-            results: list[Any] = [None] * len(calls)
+    async def ask() -> None:
+        async with Client(server.mcp, mode=mode) as client:
 
             async def one(place: int, tool: str, arguments: dict[str, Any]) -> None:
-                results[place] = await client.call_tool(tool, arguments)
+                began = time.monotonic()
+                result = await client.call_tool(tool, arguments, **options)
+                results[place] = result, time.monotonic() - began
 
             async with anyio.create_task_group() as group:
                 for place, (tool, arguments) in enumerate(calls):
                     group.start_soon(one, place, tool, arguments)
-            return results
 
-    return [read(result, time.monotonic()) for result in anyio.run(ask)]
+    anyio.run(ask)
+    return [read(*results[place]) for place in range(len(calls))]
+
+
+def caller(mode: str) -> Call:
+    return lambda tool, /, **given: at_once([(tool, given)], mode)[0]
+
+
+@pytest.fixture
+def call(configured: dict[str, str]) -> Call:
+    """Call one tool, in the era of the protocol that desktop clients speak."""
+    return caller("legacy")

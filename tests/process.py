@@ -39,7 +39,9 @@ class Server:
         stderr: int = subprocess.PIPE,
         cwd: Path = ROOT,
     ) -> None:
-        keep = {k: v for k, v in os.environ.items() if not k.startswith("PROXMOX_")}
+        # Bytecode that is written, which some machines forbid, makes the next start faster.
+        drop = ("PROXMOX_", "PYTHONDONTWRITEBYTECODE")
+        keep = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
         self.process = subprocess.Popen(
             command,
             cwd=cwd,

@@ -1,50 +1,106 @@
-"""A few hundred calls leave no thread and no socket over; `tests/soak.py` is the long run."""
+"""Many calls leave no thread and no socket over.
 
+`python -m tests.test_load [minutes]` is the long run, an hour unless given: ten servers
+over stdio, called in turn: lists, and a machine that is started and stopped. It prints the
+memory, the threads and the sockets of the servers each minute.
+"""
+
+import asyncio
+import sys
+import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import psutil
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
 
 from src.api import MAX_REQUESTS
-from tests.cluster import Cluster
-from tests.process import COMMAND, Server
+from tests.cluster import Cluster, in_a_process
+from tests.process import COMMAND, ROOT, Server
 
-CALLS: list[tuple[str, dict[str, Any]]] = [
-    ("list_infrastructure", {}),
-    ("list_machines", {}),
-    ("list_storage", {}),
-    ("start_machine", {"vm_id": 106, "node": "pve2"}),
-    ("stop_machine", {"vm_id": 106, "node": "pve2"}),
-    ("start_machine", {"vm_id": 102, "node": "pve1"}),  # which fails
-]
+CLIENTS = 10
+Calls = list[tuple[str, dict[str, Any]]]
+
+
+def calls(started: dict[str, Any], *more: tuple[str, dict[str, Any]]) -> Calls:
+    """Every list, then a machine on and off."""
+    lists = ("list_infrastructure", "list_machines", "list_storage")
+    switched = [("start_machine", started), ("stop_machine", started)]
+    return [*((tool, {}) for tool in lists), *switched, *more]
 
 
 def test_a_few_hundred_calls_leave_no_thread_and_no_socket_over(
     configured: dict[str, str], demo: Cluster
 ) -> None:
+    broken = ("start_machine", {"vm_id": 102, "node": "pve1"})
+    turn = calls({"vm_id": 106, "node": "pve2"}, broken)
     server = Server(COMMAND, configured)
+    process = psutil.Process(server.process.pid)
+
+    def turns(count: int) -> tuple[int, int, int]:
+        for _ in range(count):
+            for tool, arguments in turn:
+                number = len(server.answers)
+                server.call(number, tool, **arguments)
+                server.answer(number)
+        sockets = len(process.net_connections())
+        return process.num_threads(), sockets, process.num_fds()
+
     try:
         server.initialize()
-        process = psutil.Process(server.process.pid)
-        number = 0
-
-        def rounds(count: int) -> tuple[int, int, int]:
-            nonlocal number
-            for _ in range(count):
-                for tool, arguments in CALLS:
-                    number += 1
-                    server.call(number, tool, **arguments)
-                    server.answer(number)
-            sockets = process.net_connections()
-            return process.num_threads(), len(sockets), process.num_fds()
-
-        threads, sockets, files = rounds(5)
+        threads, sockets, files = turns(5)
         assert sockets <= MAX_REQUESTS
-        for _ in range(3):
-            after = rounds(15)
+        for _ in range(2):
+            after = turns(15)
             assert after[0] <= threads + 1
             assert after[1] <= MAX_REQUESTS
             assert after[2] <= files + MAX_REQUESTS - sockets
-        assert len(demo.posts) == 3 * 50
+        assert len(demo.posts) == 3 * 35
     finally:
         server.process.kill()
         server.process.wait()
+
+
+def measure() -> str:
+    servers = [p for p in psutil.Process().children() if "src.server" in p.cmdline()]
+    rss = [server.memory_info().rss / 2**20 for server in servers]
+    return (
+        f"memory {min(rss):.1f}-{max(rss):.1f} MiB, mean {sum(rss) / len(rss):.2f}; "
+        f"threads at most {max(server.num_threads() for server in servers)}; "
+        f"sockets at most {max(len(server.net_connections()) for server in servers)}"
+    )
+
+
+async def main(minutes: float) -> None:
+    async with AsyncExitStack() as stack:
+        environ = stack.enter_context(in_a_process(nodes=8, machines=200, delay=0))
+        server = StdioServerParameters(
+            command=COMMAND[0], args=COMMAND[1:], env=environ, cwd=ROOT
+        )
+        clients = [
+            await stack.enter_async_context(Client(server)) for _ in range(CLIENTS)
+        ]
+        began = told = time.monotonic()
+        done = 0
+        while (now := time.monotonic()) - began < minutes * 60:
+            for number, client in enumerate(clients):
+                machine = {
+                    "vm_id": 100 + number * 4,
+                    "node": f"pve{number * 4 % 8 + 1:02}",
+                }
+                for tool, arguments in calls(
+                    machine, ("list_machines", {"node": "pve02"})
+                ):
+                    result = await client.call_tool(tool, arguments)
+                    assert not result.is_error, result.content
+                    done += 1
+            if told == began or now - told >= 60:
+                told = now
+                minute = f"{(now - began) / 60:5.1f} min"
+                print(f"{minute}, {done:,} calls: {measure()}", flush=True)
+        print(f"end, {done:,} calls: {measure()}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(float(sys.argv[1]) if len(sys.argv) > 1 else 60))

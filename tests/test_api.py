@@ -1,0 +1,327 @@
+"""Wrong ends of the wire: what is said, in which time, and what never leaves."""
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from src import api, fanout, power, server
+from src.api import scoped, time_left, within
+from src.client import ProxmoxClient
+from src.errors import ProxmoxError
+from tests.cluster import SECRET, Cluster
+from tests.conftest import Call
+
+
+class Peer:
+    """Something on a port that answers each connection with the same bytes, if any."""
+
+    def __init__(self, answer: Any, tls: ssl.SSLContext | None) -> None:
+        self.answer, self.tls = answer, tls
+        self.requests: list[bytes] = []
+        self.end = threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                one = self.listener.accept()[0]
+                threading.Thread(target=self._one, args=[one], daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
+            if self.tls:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+                stack.enter_context(connection)
+                self.requests.append(connection.recv(65536))
+            if self.answer:
+                connection.sendall(self.answer)
+            elif self.answer is None:
+                self.end.wait(5)
+
+
+Point = Callable[[str], str]
+Start = Callable[..., Peer]
+
+
+@pytest.fixture
+def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
+    """What list_infrastructure tells with PROXMOX_URL pointed somewhere else."""
+
+    def point(url: str) -> str:
+        monkeypatch.setenv("PROXMOX_URL", url)
+        server.client.cache_clear()
+        answer = call("list_infrastructure")
+        assert answer.is_error
+        assert answer.seconds < 1.5
+        assert len(answer.text) <= 300
+        assert "?" not in answer.text
+        return answer.text
+
+    return point
+
+
+@pytest.fixture
+def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
+    peers: list[Peer] = []
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*_fakepve_pki)
+
+    def start(answer: str | None, tls: bool = True) -> Peer:
+        """None is silence, "" hangs up; else it is HTTP."""
+        head, _, body = (answer or "").partition("\n\n")
+        if "Length" not in head:
+            head += f"\nContent-Length: {len(body)}\nConnection: close"
+        raw = head.replace("\n", "\r\n") + "\r\n\r\n" + body
+        peers.append(Peer(answer and raw.encode(), context if tls else None))
+        return peers[-1]
+
+    yield start
+    for each in peers:
+        each.listener.close()
+        each.end.set()
+
+
+def test_the_patience_of_a_request_a_list_and_an_action() -> None:
+    assert (api.CONNECT_TIMEOUT, api.READ_TIMEOUT) == (5, 30)
+    assert (fanout.LIST_PATIENCE, power.POWER_PATIENCE) == (10, 45)
+
+
+# --- No answer, and answers of something else -----------------------------------------
+
+
+def test_nothing_listens_there(point: Point) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    assert f"Cannot talk to {url}: connection refused" in point(url)
+
+
+def test_an_address_without_a_host(point: Point, monkeypatch: Any) -> None:
+    """A queue of connections that is full does not answer either."""
+    monkeypatch.setattr(api, "CONNECT_TIMEOUT", 0.6)
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        text = point(f"https://127.0.0.1:{listener.getsockname()[1]}")
+    assert "no connection in 1 s" in text
+
+
+def test_a_name_that_does_not_exist(point: Point) -> None:
+    assert "does not resolve" in point("https://no-such-host.invalid")
+
+
+def test_a_proxy_of_the_environment_that_is_dead(
+    point: Point, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert "HTTPS_PROXY does not answer" in point(cluster.pve.url)
+
+
+OK = "HTTP/1.1 200 OK\n"
+JSON = "HTTP/1.1 {}\nContent-Type: application/json\n\n{}"
+NOT_THE_API = [
+    OK + "Content-Type: text/html\n\n<html>Please log in</html>",
+    *(OK + "\n", OK + "\n\x80\xff", "HTTP/1.1 204 No Content\n\n"),
+    *(
+        JSON.format("200 OK", body)
+        for body in ("[]", "null", "1", '{"hello": "world"}')
+    ),
+    *(
+        JSON.format("200 OK", f'{{"data": {data}}}')
+        for data in ('"text"', "[1, 2]", "null")
+    ),
+    "HTTP/1.1 301 Moved\nLocation: https://127.0.0.1:1/login\n\n",
+    "HTTP/1.1 302 Found\nLocation: /login\n\n",
+    "HTTP/1.1 307 Temporary Redirect\nLocation: https://evil.example/\n\n",
+    "HTTP/1.1 301 Moved\n\n",
+    "HTTP/1.1 404 Not Found\n\n<html>nothing here</html>",
+    "HTTP/1.1 501 Method not implemented\n\n",
+    JSON.format("404 Not Found", '["an", "array"]'),
+    JSON.format("418 Teapot", "null"),
+]
+
+
+@pytest.mark.parametrize(
+    ("response", "tls", "says"),
+    [
+        (None, True, "no answer within 1 s"),
+        (None, False, "no answer within 1 s"),
+        ("", True, "closed the connection"),
+        ("", False, "closed the connection"),
+        (OK + "Content-Length: 100\n\nbroken off", True, "closed the connection"),
+        ("HTTP/1.1 400 Bad Request\n\n", False, "no TLS connection"),
+        ("HTTP/1.1 502 Bad Gateway\n\n<html>", True, "not reach Proxmox (502)"),
+        ("HTTP/1.1 503 Unavailable\n\n<html>", True, "not reach Proxmox (503)"),
+        ("HTTP/1.1 504 Timeout\n\n<html>", True, "not reach Proxmox (504)"),
+        *((response, True, "not as a Proxmox VE API") for response in NOT_THE_API),
+    ],
+)
+def test_something_else_than_the_api(
+    point: Point, peer: Start, monkeypatch: Any, response: str, tls: bool, says: str
+) -> None:
+    monkeypatch.setattr(fanout, "LIST_PATIENCE", 0.8)
+    assert says in point(peer(response, tls).url)
+
+
+# --- TLS ------------------------------------------------------------------------------
+
+
+def test_an_untrusted_certificate(
+    point: Point, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROXMOX_VERIFY_SSL", "true")
+    text = point(cluster.pve.url)
+    assert "not trusted (self-signed certificate)" in text
+    assert text.index("pve-root-ca.pem") < text.index("VERIFY_SSL=false")
+    assert cluster.sent == []
+
+
+def test_a_certificate_for_another_name(
+    point: Point, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = socket.getaddrinfo("127.0.0.1", cluster.pve.port, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: here)
+    text = point(f"https://pve.example.com:{cluster.pve.port}")
+    assert "not valid for 'pve.example.com'" in text
+    assert "a name that the certificate has" in text
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_verification_can_be_switched_off(
+    call: Call, demo: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROXMOX_VERIFY_SSL", "false")
+    # Of no effect on it, as requests alone would have it.
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
+    server.client.cache_clear()
+    assert not call("list_infrastructure").is_error
+
+
+def test_http_is_not_contacted(point: Point, cluster: Cluster) -> None:
+    assert "http://" in point(cluster.pve.url.replace("https", "http"))
+    assert cluster.sent == []
+
+
+# --- Proxmox's own words --------------------------------------------------------------
+
+UNNAMED = {"message": "Verification failed.\n", "errors": {"type": "no such type\n"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "body", "says"),
+    [
+        (401, "No ticket", {}, "not accept the API token mcp@pve!t (No ticket)"),
+        (401, "x", {"message": "invalid token value!"}, "(invalid token value!)"),
+        (403, "Permission check failed", {}, "mcp@pve!t: Permission check failed."),
+        (500, "first", {"message": "first line\nsecond\n"}, "says: first line second."),
+        (500, "got timeout", {}, "says: got timeout."),  # as an older one does
+        (500, "got timeout", {"data": None}, "says: got timeout."),
+        (400, "x", UNNAMED, "says: Verification failed. type: no such type."),
+        (500, "", {}, "says: "),
+        (500, "x", {"message": f"bad header: {SECRET}"}, "says: bad header: ***."),
+        (500, "x", {"message": "long " * 1000}, "says: long long "),
+    ],
+)
+def test_proxmoxs_words_come_from_the_body_or_the_reason_without_the_secret(
+    call: Call, cluster: Cluster, status: int, reason: str, body: Any, says: str
+) -> None:
+    async def respond(_: web.Request) -> web.Response:
+        if not body:
+            return web.Response(status=status, reason=reason)
+        return web.json_response(body, status=status, reason=reason)
+
+    cluster.raw = dict.fromkeys(("/nodes", "/cluster/status"), respond)
+    answer = call("list_infrastructure")
+    assert answer.is_error
+    assert says in answer.text
+    assert len(answer.text) < 550
+
+
+def test_a_wrong_token(call: Call, cluster: Cluster) -> None:
+    cluster.pve.apitokens.clear()
+    assert "mcp@pve!t (authentication failure)" in call("list_infrastructure").text
+
+
+# --- What leaves ----------------------------------------------------------------------
+
+
+def test_the_token_is_sent_as_proxmox_wants_it_and_no_cookie(
+    point: Point, peer: Start
+) -> None:
+    """A PVEAuthCookie that came back would win over the token."""
+    other = peer("HTTP/1.1 500 no\nSet-Cookie: PVEAuthCookie=x; Path=/\n\n")
+    point(f"{other.url}/behind/a/proxy")
+    with pytest.raises(ProxmoxError):
+        server.client().get_nodes()
+    assert len(other.requests) == 3
+    for request in other.requests:
+        assert b"Cookie" not in request
+        assert f"Authorization: PVEAPIToken=mcp@pve!t={SECRET}\r\n".encode() in request
+        assert request.startswith(b"GET /behind/a/proxy/api2/json/")
+
+
+def test_nothing_but_reads_and_the_four_actions_can_leave(
+    proxmox: ProxmoxClient, cluster: Cluster
+) -> None:
+    root = proxmox._api.root
+    guest = root.nodes("pve1").qemu(100)
+    for forbidden in (
+        *(guest.delete, guest.config.put, guest.config.post, guest.status.start.put),
+        *(guest.status.reset.post, guest.status.suspend.post, guest.status.post),
+        guest.status("start/../../clone").post,
+        *(root.nodes("pve1").status.post, root.access.users.post),
+    ):
+        with pytest.raises(ProxmoxError, match="never sends"):
+            forbidden()
+    assert cluster.sent == []
+
+
+# --- Deadlines ------------------------------------------------------------------------
+
+
+def test_a_request_ends_with_its_scope_and_none_leaves_after_it(
+    proxmox: ProxmoxClient, cluster: Cluster
+) -> None:
+    cluster.delay["/nodes"] = 5
+    began = time.monotonic()
+    with within(0.3):
+        for _ in range(2):
+            with pytest.raises(ProxmoxError, match="no answer within"):
+                proxmox.get_nodes()
+    assert 0.3 < time.monotonic() - began < 1
+    assert len(cluster.sent) == 1
+
+
+def test_a_scope_ends_with_its_block_and_goes_along_into_another_thread() -> None:
+    for_ever = float("inf")
+    with ThreadPoolExecutor(1) as pool:
+        with within(20):
+            with within(10):
+                call = scoped(time_left)
+            assert time_left() == pytest.approx(20, abs=1)
+            assert pool.submit(call).result() == pytest.approx(10, abs=1)
+            assert pool.submit(time_left).result() == for_ever
+        assert time_left() == for_ever
+
+
+@pytest.mark.parametrize(("around", "left"), [(45, 10), (8, 8), (1, 5), (-1, 5)])
+def test_a_look_has_ten_seconds_and_the_last_one_five(around: int, left: int) -> None:
+    with within(around):
+        assert api.look(time_left) == pytest.approx(left, abs=0.5)
+        assert time_left() == pytest.approx(around, abs=0.5)

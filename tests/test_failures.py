@@ -1,0 +1,223 @@
+"""What goes wrong on the way to a machine, and what a list lacks, to the letter."""
+
+import socket
+import ssl
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+from proxmoxer import ResourceException
+
+from src import failures, notes
+from src.errors import ProxmoxError
+from src.fanout import Answers
+from src.models import Storage
+from src.settings import Settings
+from tests.cluster import SECRET
+
+SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
+NOT_THE_API = (
+    "https://pve.lan:8006 answers, but not as a Proxmox VE API: it is a login page, a proxy or "
+    "another service. Correct PROXMOX_URL: the API's port is usually 8006."
+)
+
+
+def broken(*error: Any) -> requests.ConnectionError:
+    return requests.ConnectionError(OSError(*error))
+
+
+def tls(error: ssl.SSLError, **attributes: Any) -> requests.exceptions.SSLError:
+    vars(error).update(attributes)
+    return requests.exceptions.SSLError(error)
+
+
+def untrusted(code: int, reason: str) -> requests.exceptions.SSLError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    return tls(error, verify_code=code, verify_message=reason)
+
+
+UNVERIFIED = "; or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
+WRONG_NAME = f"Put a name that the certificate has into PROXMOX_URL{UNVERIFIED}"
+NO_CONNECTION = "no connection in 3 s. Check PROXMOX_URL, the network and the firewall."
+NO_ANSWER = "no answer within 3 s. Proxmox may be overloaded: try again in a minute."
+HUNG_UP = (
+    "it closed the connection without an answer. Try again; if it stays so, check ALLOW_FROM in "
+    "/etc/default/pveproxy."
+)
+PORT = "Check the port in PROXMOX_URL, usually 8006."
+UNANSWERED = {  # code: cause and advice
+    requests.exceptions.ProxyError(
+        ConnectionRefusedError(111, "refused")
+    ): "refused: the proxy "
+    "of HTTPS_PROXY does not answer. Check HTTPS_PROXY, or put the host into NO_PROXY.",
+    untrusted(
+        62, "wrong name"
+    ): f"refused: its certificate is not trusted (wrong name). {WRONG_NAME}",
+    untrusted(64, "wrong IP_address"): "refused: its certificate is not trusted (wrong "
+    f"IP_address). {WRONG_NAME}",
+    untrusted(
+        18, "self-signed"
+    ): "refused: its certificate is not trusted (self-signed). Set "
+    "PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, /etc/pve/pve-root-ca.pem"
+    f"{UNVERIFIED}",
+    tls(ssl.SSLEOFError(8, "EOF")): f"dropped: {HUNG_UP}",
+    tls(
+        ssl.SSLError(1, "x"), reason="WRONG_VERSION"
+    ): f"broken: no TLS connection (wrong version). {PORT}",
+    tls(ssl.SSLError(1, "x")): f"broken: no TLS connection (it broke). {PORT}",
+    requests.ConnectionError(
+        socket.gaierror(-2, "unknown")
+    ): "refused: its name does not resolve. Check the host in PROXMOX_URL.",
+    broken(111, "refused"): "refused: connection refused, nothing listens there. Check "
+    "PROXMOX_URL, and that pveproxy runs.",
+    requests.ConnectTimeout(): f"refused: {NO_CONNECTION}",
+    broken(113, "No route to host"): f"broken: {NO_CONNECTION}",
+    broken(101, "Network is unreachable"): f"broken: {NO_CONNECTION}",
+    broken(110, "timed out"): f"timeout: {NO_ANSWER}",
+    requests.ReadTimeout(): f"timeout: {NO_ANSWER}",
+    broken(104, "reset"): f"dropped: {HUNG_UP}",
+}
+
+
+@pytest.mark.parametrize(("error", "says"), UNANSWERED.items())
+def test_what_no_answer_means(error: OSError, says: str) -> None:
+    found = failures.unanswered(error, SETTINGS, 2.6, "pve1")
+    code, _, said = says.partition(": ")
+    through = "node pve1 through " if code == "timeout" else ""
+    assert str(found) == f"Cannot talk to {through}https://pve.lan:8006: {said}"
+    assert found.code == code
+    assert len(str(found)) <= 300
+
+
+def test_the_innermost_exception_tells_what_happened() -> None:
+    error = requests.ConnectionError("pool", "max retries")
+    error.__cause__ = OSError("outer")
+    error.__cause__.__context__ = ConnectionRefusedError(111, "refused")
+    error.__context__ = socket.gaierror(-2, "unknown")
+    assert "nothing listens" in str(failures.unanswered(error, SETTINGS, 0))
+
+
+def test_what_is_too_slow_and_what_is_not_the_api() -> None:
+    error = failures.too_slow(SETTINGS, 10)
+    assert (error.code, error.answer_lost) == ("timeout", True)
+    assert "to https://pve.lan:8006: no answer within 10 s" in str(error)
+    assert "to node pve1 through" in str(failures.too_slow(SETTINGS, 10, "pve1"))
+    redirected = failures.unanswered(requests.TooManyRedirects(), SETTINGS, 1)
+    assert (str(redirected), redirected.code) == (NOT_THE_API, "not the API")
+
+
+UNACCEPTED = (
+    "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and in Proxmox under Permissions > API "
+    "Tokens that the token exists and has not expired."
+)
+PROXY = (
+    "A proxy in front of https://pve.lan:8006 could not reach Proxmox ({}). Check that proxy, or "
+    "point PROXMOX_URL at Proxmox itself."
+)
+UNREACHED = "Proxmox could not reach node pve1 ({} x). Call list_infrastructure to see the nodes."
+REFUSED = {
+    (401, "No ticket"): "Proxmox does not accept the API token mcp@pve!t (No ticket). "
+    f"{UNACCEPTED}",
+    (
+        401,
+        None,
+    ): f"Proxmox does not accept the API token mcp@pve!t (no reason). {UNACCEPTED}",
+    (
+        403,
+        "Failed (/vms/1, VM.PowerMgmt)",
+    ): "The token mcp@pve!t lacks VM.PowerMgmt on /vms/1. "
+    "Grant it to user and token: pveum role add McpVMPowerMgmt --privs VM.Audit,VM.PowerMgmt; "
+    "pveum acl modify /vms/1 --users mcp@pve --tokens 'mcp@pve!t' --roles McpVMPowerMgmt",
+    (
+        403,
+        "(/, Sys.Audit|Sys.Modify)",
+    ): "The token mcp@pve!t lacks Sys.Audit on /. Grant it to "
+    "user and token: pveum role add McpSysAudit --privs Sys.Audit; pveum acl modify / --users "
+    "mcp@pve --tokens 'mcp@pve!t' --roles McpSysAudit",
+    (
+        403,
+        "not you",
+    ): "Proxmox does not allow this to the token mcp@pve!t: not you. Grant the "
+    "privilege to the user and to the token; the README lists them.",
+    **{(code, "x"): UNREACHED.format(code) for code in (595, 599)},
+    **{(code, "x"): PROXY.format(code) for code in (502, 503, 504)},
+    **{(code, "x"): NOT_THE_API for code in (404, 501, 594, 600)},
+    (400, " got\n  timeout"): "Proxmox says: got timeout.",
+    (500, ""): "Proxmox says: error 500.",
+    (
+        500,
+        "no quorum?",
+    ): "Proxmox says: no quorum? Call list_infrastructure: a start needs most "
+    "nodes to be online.",
+}
+
+
+@pytest.mark.parametrize(("answer", "says"), REFUSED.items())
+def test_what_a_status_of_400_or_more_means(answer: tuple[int, Any], says: str) -> None:
+    code, content = answer
+    error = failures.refused(ResourceException(code, "", content), SETTINGS, "pve1")
+    assert str(error) == says
+    assert error.code == ("not the API" if says == NOT_THE_API else code)
+
+
+def test_a_refusal_is_told_with_its_parameters_without_the_secret_and_cut() -> None:
+    def told(code: int, *words: Any) -> str:
+        error = ResourceException(code, "", *words)
+        return failures.refused(error, SETTINGS, "").cause
+
+    wrong = {"a": "not x", "b": b"", "c": f"is {SECRET}"}
+    assert told(400, "Wrong", wrong) == "Proxmox says: Wrong a: not x c: is ***."
+    assert told(500, "x" * 501) == f"Proxmox says: {'x' * 500}."
+    assert told(595, "x") == "Proxmox could not reach a node (595 x)."
+
+
+def test_a_machine_that_is_not_there_names_the_next_step() -> None:
+    found = [
+        failures.invalid_target("a is wrong", "list_machines", "machines"),
+        failures.unknown_node("c", {"b": 1, "a": 2}),
+        failures.unknown_machine(101, SETTINGS),
+        failures.machine_elsewhere(100, "web", "a", "b"),
+        failures.offline_node(100, "a"),
+    ]
+    assert "\n".join(map(str, found)) == (
+        "a is wrong. Call list_machines to see the machines.\n"
+        "There is no node c. Nodes: a, b.\n"
+        "There is no machine 101, or the token mcp@pve!t lacks VM.Audit on /vms/101. Call "
+        "list_machines to see what there is.\n"
+        "Machine 100 (web) is not on a but on b. If you mean that one, call again with "
+        'node="b".\n'
+        "Node a is offline: machine 100 cannot be seen or switched. Call list_infrastructure to "
+        "see when the node is back."
+    )
+
+
+def test_a_list_says_what_it_lacks_and_why() -> None:
+    refused = ProxmoxError("No right", "Grant it.", 403)
+    silent = ProxmoxError("No answer", "Try again.", "timeout")
+    errors = {"c": silent, "b": refused, "a": silent}
+    answers = Answers({}, {"e", "d"}, {}, errors, [], silent)
+    said = [*notes.missing(answers, "disks"), notes.no_cluster(silent)]
+    said.append(notes.nothing_shown("disks", "Some.Right", "mcp@pve!t"))
+    assert "\n".join(said) == (
+        "a, c did not answer: disks there are shown as last known. No answer. Try again.\n"
+        "b refused: disks there are shown as last known. No right. Grant it.\n"
+        "d is offline: the state of its disks is unknown.\n"
+        "e is offline: the state of its disks is unknown.\n"
+        "The cluster's broadcast is missing, and with it the disks of nodes that did not answer. "
+        "No answer.\n"
+        "The cluster's name and quorum are missing. No answer.\n"
+        "Proxmox shows no disks to the token mcp@pve!t. If there are some, it lacks Some.Right: "
+        "grant that to the user and, with privilege separation, to the token as well."
+    )
+    assert notes.missing(Answers({}, set(), {}, {}, [], None), "disks") == []
+
+
+def test_a_shared_storage_that_some_nodes_cannot_use_is_noted() -> None:
+    nfs = Storage("nfs", "nfs", ["a", "b"], True, True, [], None, None, None)
+    rows = [{"storage": "nfs", "active": 0}, {"storage": "other"}]
+    live = {"b": rows, "a": rows[:1], "c": [{"storage": "nfs", "active": 1}]}
+    others = [replace(nfs, shared=False), replace(nfs, active=False)]
+    said = ["nfs is not active on a, b."]
+    assert notes.inactive_somewhere([*others, nfs], live) == said
+    assert notes.inactive_somewhere([nfs], {"c": live["c"]}) == []

@@ -1,0 +1,406 @@
+"""Lists about a cluster in trouble: complete, in time, and with what is missing said."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from src import fanout
+from src.api import MAX_REQUESTS
+from tests.cluster import SECRET, TOKEN, Cluster, Row, drop
+from tests.conftest import Answer, Call, at_once
+from tests.process import wait_for
+
+LISTS = ["list_infrastructure", "list_machines", "list_storage"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
+    """0.8 s in place of the 10 that a list waits for a node."""
+    monkeypatch.setattr(fanout, "LIST_PATIENCE", 0.8)
+    return 0.8
+
+
+def machines(answer: Answer) -> dict[int, Row]:
+    return {each["vm_id"]: each for each in answer.data["machines"]}
+
+
+def dead(answer: Answer) -> list[int]:
+    """The machines of which only the last known state is told."""
+    return [vm_id for vm_id, each in machines(answer).items() if not each["live"]]
+
+
+# --- A node in trouble ----------------------------------------------------------------
+
+
+def test_an_offline_node_is_not_asked_and_its_machines_are_unknown(
+    call: Call, demo: Cluster
+) -> None:
+    """The broadcast still calls them running, for some minutes."""
+
+    def stale(rows: list[Row]) -> list[Row]:
+        old = {"status": "running", "cpu": 0.5, "mem": 1, "uptime": 9, "name": "lost"}
+        return [row | old if row.get("vmid") == 107 else row for row in rows]
+
+    demo.edit["/cluster/resources"] = stale
+    lost = machines(call("list_machines"))[107]
+    assert (lost["name"], lost["status"], lost["live"]) == ("lost", "unknown", False)
+    assert lost["cpu"] is lost["memory_used"] is lost["uptime"] is None
+    for tool in ("list_infrastructure", "list_storage"):
+        call(tool)
+    assert not [path for _, path in demo.sent if "/nodes/pve3" in path]
+
+
+@pytest.mark.parametrize(
+    ("paths", "code", "reason", "lost"),
+    [
+        (["qemu", "lxc"], 595, "No route to host", [101, 104, 106, 107, 201]),
+        (["qemu", "lxc"], 596, "Connection timed out", [101, 104, 106, 107, 201]),
+        (["qemu"], 500, "got timeout", [101, 104, 106, 107]),
+        (["lxc"], 500, "got timeout", [107, 201]),
+    ],
+)
+def test_what_a_node_did_not_answer_is_as_last_known_and_what_came_is_used(
+    call: Call, demo: Cluster, paths: Any, code: int, reason: str, lost: list[int]
+) -> None:
+    for path in paths:
+        demo.pve.fail("GET", f"/nodes/pve2/{path}", code, reason)
+    answer = call("list_machines")
+    assert len(machines(answer)) == 11
+    assert dead(answer) == lost
+    assert machines(answer)[101]["status"] == "running"
+    note = answer.data["notes"][0]
+    assert note.startswith("pve2 did not answer")
+    assert reason in note
+    assert note in answer.text
+
+
+def test_a_vm_that_is_removed_meanwhile_does_not_fail_its_nodes_list(
+    call: Call, demo: Cluster
+) -> None:
+    demo.pve.fail("GET", "/nodes/pve2/qemu", 500, "no such config", times=1)
+    answer = call("list_machines")
+    assert dead(answer) == [107]
+    assert len(answer.data["notes"]) == 1  # pve3 is offline
+
+
+def test_a_node_that_hangs_does_not_hold_up_the_lists(
+    configured: dict[str, str], demo: Cluster, impatient: float
+) -> None:
+    for path in ("qemu", "lxc", "storage", "status"):
+        demo.delay[f"/nodes/pve2/{path}"] = 5
+    began = time.monotonic()
+    answers = at_once([(tool, {}) for tool in LISTS])
+    assert time.monotonic() - began < impatient + 1
+    for answer in answers:
+        assert not answer.is_error
+        note = answer.data["notes"][0]
+        assert note.startswith("pve2 did not answer")
+        assert "no answer within 1 s" in note
+    infrastructure, listed, storage = answers
+    pve2 = infrastructure.data["nodes"][1]
+    assert (pve2["cpu"], pve2["load"]) == (0.05, None)
+    assert dead(listed) == [101, 104, 106, 107, 201]
+    assert len(storage.data["storages"]) == 8
+    local = [s for s in storage.data["storages"] if s["nodes"] == ["pve2"]]
+    assert [(s["active"], s["available"]) for s in local] == [(True, None)] * 2
+
+
+def test_nine_nodes_that_hang_do_not_keep_two_from_being_asked(
+    call: Call, cluster: Cluster, impatient: float
+) -> None:
+    for n in range(1, 12):
+        cluster.pve.add_vm(100 + n, f"vm-{n}", node=f"pve{n}")
+        cluster.pve.add_ct(200 + n, f"ct-{n}", node=f"pve{n}")
+    names = sorted(cluster.pve.nodes)
+    for name in names[:9]:
+        for path in ("qemu", "lxc"):
+            cluster.delay[f"/nodes/{name}/{path}"] = 5
+    answer = call("list_machines")
+    assert answer.seconds < impatient + 1
+    assert len(machines(answer)) == 22
+    live = [each["node"] for each in machines(answer).values() if each["live"]]
+    assert sorted(live) == sorted(names[9:] * 2)
+
+
+async def trickle(request: web.Request) -> web.StreamResponse:
+    """Each byte comes within the read timeout; the whole does not."""
+    response = web.StreamResponse(headers={"Content-Length": "100"})
+    await response.prepare(request)
+    for _ in range(30):
+        await response.write(b" ")
+        await asyncio.sleep(0.1)
+    return response
+
+
+def test_an_answer_that_trickles_does_not_hold_up_the_list(
+    call: Call, demo: Cluster, impatient: float
+) -> None:
+    raw: Any = demo.raw
+    raw["/nodes/pve2/qemu"] = trickle
+    answer = call("list_machines")
+    assert dead(answer) == [101, 104, 106, 107]
+    assert answer.seconds < impatient + 0.5
+    raw["/nodes"] = raw["/cluster/resources"] = trickle
+    answer = call("list_machines")
+    assert answer.is_error
+    assert "no answer within 1 s" in answer.text
+    assert answer.seconds < impatient + 0.5
+
+
+def test_a_node_without_statistics_is_asked_all_the_same(
+    call: Call, demo: Cluster
+) -> None:
+    def unknown(rows: list[Row]) -> list[Row]:
+        few = {"id": "node/pve2", "node": "pve2", "type": "node", "status": "unknown"}
+        return [few if row["node"] == "pve2" else row for row in rows]
+
+    demo.edit["/nodes"] = unknown
+    assert dead(call("list_machines")) == [107]
+    answer = call("list_infrastructure")
+    pve2 = answer.data["nodes"][1]
+    assert pve2["status"] == "unknown"
+    assert pve2["load"] == [0.52, 0.40, 0.31]
+    assert answer.data["totals"]["online"] == 1
+
+
+# --- The cluster in trouble -----------------------------------------------------------
+
+
+def test_without_the_broadcast_the_nodes_still_tell(call: Call, demo: Cluster) -> None:
+    demo.pve.fail("GET", "/cluster/resources", 500, "rrd dump failed")
+    listed, storage = call("list_machines"), call("list_storage")
+    assert len(machines(listed)) == 10  # all but that of the offline node
+    nodes = {tuple(each["nodes"]) for each in storage.data["storages"]}
+    assert nodes == {("pve1",), ("pve2",), ("pve1", "pve2")}
+    for answer in (listed, storage):
+        assert "rrd dump failed" in answer.data["notes"][-1]
+
+
+def test_without_the_list_of_nodes_the_broadcast_names_them(
+    call: Call, demo: Cluster
+) -> None:
+    demo.pve.fail("GET", "/nodes", 500, "no nodes")
+    listed = call("list_machines")
+    assert len(machines(listed)) == 11
+    assert dead(listed) == [107]
+    nodes = call("list_infrastructure").data["nodes"]
+    assert [each["status"] for each in nodes] == ["online", "online", "offline"]
+    assert len(call("list_storage").data["storages"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("tool", "node", "failing"),
+    [
+        *((tool, {}, ["/nodes"]) for tool in LISTS),
+        ("list_machines", {}, ["/qemu", "/lxc"]),
+        ("list_storage", {}, ["/storage"]),
+        ("list_machines", {"node": "pve2"}, ["/pve2/qemu", "/pve2/lxc"]),
+    ],
+)
+def test_where_nothing_can_be_had_the_list_is_an_error(
+    call: Call, demo: Cluster, tool: str, node: Row, failing: list[str]
+) -> None:
+    for path in ("/cluster/resources", "/cluster/status", *failing):
+        demo.pve.fail("GET", path, 500, "it is broken")
+    answer = call(tool, **node)
+    assert answer.is_error
+    assert "it is broken" in answer.text
+
+
+def test_no_machines_on_a_node_that_failed_is_not_called_a_missing_right(
+    call: Call, cluster: Cluster
+) -> None:
+    cluster.pve.fail("GET", "/nodes/pve1/qemu", 595, "No route to host")
+    answer = call("list_machines")
+    assert answer.data["machines"] == []
+    (note,) = answer.data["notes"]
+    assert note.startswith("pve1 did not answer")
+
+
+def test_a_lost_quorum_and_a_cluster_status_that_fails_are_told(
+    call: Call, demo: Cluster
+) -> None:
+    demo.pve.lose_quorum()
+    answer = call("list_infrastructure")
+    assert answer.data["quorate"] is False
+    assert "NOT QUORATE" in answer.text
+    demo.pve.fail("GET", "/cluster/status", 500, "corosync is down")
+    answer = call("list_infrastructure")
+    assert answer.data["quorate"] is None
+    assert "corosync is down" in answer.data["notes"][0]
+
+
+def test_a_shared_storage_that_is_dead_on_one_node_says_on_which(
+    call: Call, demo: Cluster
+) -> None:
+    zeros = {"active": 0, "total": 0, "used": 0, "avail": 0}
+    demo.edit["/nodes/pve2/storage"] = lambda rows: [row | zeros for row in rows]
+    answer = call("list_storage")
+    assert "nfs1 is not active on pve2." in answer.data["notes"]
+    (nfs1,) = [s for s in answer.data["storages"] if s["storage"] == "nfs1"]
+    assert (nfs1["active"], nfs1["total"]) == (True, 10 << 40)
+
+
+# --- Rights ---------------------------------------------------------------------------
+
+
+def test_a_token_without_any_right_learns_which_one_to_ask_for(
+    call: Call, demo: Cluster
+) -> None:
+    demo.pve.grant("somebody@pve", "/", "VM.Audit")
+    demo.edit["/cluster/resources"] = lambda rows: [
+        row for row in rows if row["type"] == "node"
+    ]
+    for tool, things, right in (
+        ("list_machines", "machines", "VM.Audit on /vms"),
+        ("list_storage", "storages", "Datastore.Audit on /storage"),
+    ):
+        answer = call(tool)
+        assert not answer.is_error
+        assert answer.data[things] == []
+        assert right in answer.data["notes"][-1]
+
+
+def test_a_token_with_some_rights_sees_what_it_may(call: Call, demo: Cluster) -> None:
+    demo.pve.grant("mcp@pve", "/vms/100", "VM.Audit")
+    assert list(machines(call("list_machines"))) == [100]
+
+
+def test_nodes_without_sys_audit_have_no_figures_and_that_is_said(
+    call: Call, demo: Cluster
+) -> None:
+    for path, right in (
+        ("/nodes/pve1/status", "/nodes/pve1"),
+        ("/nodes/pve2/status", "/nodes/pve2"),
+        ("/cluster/status", "/"),
+    ):
+        words = f"Permission check failed ({right}, Sys.Audit)"
+        demo.pve.fail("GET", path, 403, words)
+    demo.edit["/nodes"] = lambda rows: [
+        {key: row[key] for key in ("node", "id", "status", "type")} for row in rows
+    ]
+    answer = call("list_infrastructure")
+    assert answer.data["cluster"] is answer.data["quorate"] is None
+    totals = answer.data["totals"]
+    assert (totals.pop("nodes"), totals.pop("online")) == (3, 2)
+    assert set(totals.values()) == {None}
+    (note,) = answer.data["notes"]
+    assert note.startswith("pve1, pve2 refused")
+    assert "lacks Sys.Audit on /nodes/pve1" in note
+
+
+# --- A bad line -----------------------------------------------------------------------
+
+
+class EverySeventh(random.Random):
+    """Chance as the fake asks it, twice a request: every seventh one is dropped."""
+
+    count = 0
+
+    def random(self) -> float:
+        self.count += 1
+        return float(self.count % 14 != 0)
+
+
+@pytest.mark.parametrize("tool", LISTS)
+def test_lists_are_complete_with_15_percent_of_connections_dropped(
+    call: Call, demo: Cluster, tool: str
+) -> None:
+    expected = call(tool)
+    demo.pve._random = EverySeventh()
+    demo.pve.flaky_network(drop_rate=0.15)
+    for _ in range(8):
+        answer = call(tool)
+        assert not answer.is_error, answer.text
+        assert answer.data["notes"] == expected.data["notes"]
+        for key in ("nodes", "machines", "storages"):
+            assert len(answer.data.get(key, "")) == len(expected.data.get(key, ""))
+    assert demo.pve._random.count >= 4 * 14  # so many were dropped, each time another
+
+
+def test_the_broadcast_is_asked_for_again_because_all_else_rests_on_it(
+    call: Call, demo: Cluster
+) -> None:
+    left = [drop] * 3
+
+    async def respond(request: web.Request) -> web.Response:
+        if len(left) == 1:
+            del demo.raw["/cluster/resources"]
+        return await left.pop()(request)
+
+    demo.raw["/cluster/resources"] = respond
+    assert len(machines(call("list_machines"))) == 11
+    assert left == []
+
+
+def test_a_connection_that_the_server_closed_while_idle_is_no_error(
+    call: Call, demo: Cluster
+) -> None:
+    assert not call("list_machines").is_error
+    connections = demo.pve.runner.server.connections
+    assert connections
+    for each in connections:
+        each._loop.call_soon_threadsafe(each.transport.close)
+    wait_for(lambda: all(each.transport.is_closing() for each in connections))
+    time.sleep(0.05)  # until that is known at this end
+    assert len(call("list_machines").data["notes"]) == 1  # pve3 is offline
+    assert not call("start_machine", vm_id=106, node="pve2").is_error
+
+
+@pytest.mark.parametrize("tool", LISTS)
+def test_the_server_recovers_by_itself(call: Call, demo: Cluster, tool: str) -> None:
+    demo.pve.flaky_network(drop_rate=1.0)
+    assert call(tool).is_error
+    demo.pve.flaky_network()
+    assert not call(tool).is_error
+    del demo.pve.apitokens[TOKEN]
+    assert call(tool).is_error
+    demo.pve.apitokens[TOKEN] = SECRET
+    assert not call(tool).is_error
+
+
+# --- How it asks ----------------------------------------------------------------------
+
+
+def test_a_list_of_machines_takes_two_requests_a_node_and_two_more(
+    call: Call, demo: Cluster
+) -> None:
+    for tool, requests, beside in (
+        ("list_machines", 2 * 2 + 2, "resources?type=vm"),
+        ("list_storage", 2 + 2, "resources?type=storage"),
+        ("list_infrastructure", 2 + 2, "status"),
+    ):
+        demo.sent.clear()
+        call(tool)
+        assert len(demo.sent) == requests
+        assert ("GET", f"/api2/json/cluster/{beside}") in demo.sent
+
+
+def test_a_node_is_asked_for_both_at_once_and_at_most_32_requests_are_in_flight(
+    call: Call, cluster: Cluster
+) -> None:
+    for n in range(2, 25):
+        cluster.pve.add_node(f"pve{n}")
+    flying: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    original = cluster._original
+
+    async def count(request: Any, handler: Any, generic: Any, node: Any) -> Any:
+        keys = ["all", node or "cluster"]
+        flying.update(keys)
+        most.update({key: max(flying[key] - most[key], 0) for key in keys})
+        await asyncio.sleep(0.15)
+        flying.subtract(keys)
+        return await original(request, handler, generic, node)
+
+    cluster._original = count
+    call("list_machines")
+    assert len(most) == 2 + 24
+    assert most["pve1"] == 2
+    at_once([("list_machines", {})] * 2)
+    assert most["all"] == MAX_REQUESTS == 32

@@ -1,0 +1,142 @@
+"""Many answers to one list: every node, machine and storage once, at its best."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.merge import add_up, merge_machines, merge_node, merge_storages, named_nodes
+from src.models import Machines, Node, NodeResources, Storage, Totals
+from src.rows import Row
+from src.texts import machines_text
+
+VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
+
+
+def test_totals_are_sums_over_the_online_nodes_and_cpu_is_weighted() -> None:
+    nodes = [
+        Node("a", "online", cpu=1.0, cpus=4, memory_used=1, memory_total=2),
+        Node("b", "online", cpu=0.0, cpus=12, memory_used=3, memory_total=4),
+        Node("c", "online", cpu=0.5),
+        Node("d", "online", cpus=8),
+        Node("e", "unknown", cpu=1.0, cpus=64, memory_total=100),
+        Node("f", "offline", cpus=64, memory_used=100),
+    ]
+    assert add_up(nodes) == Totals(6, 4, 0.25, 24, 4, 6)
+    assert add_up([]) == Totals(0, 0, None, None, None, None)
+    assert add_up([Node("a", "online", cpu=1.0, cpus=0)]).cpu is None
+
+
+def test_what_a_node_says_of_itself_wins_but_for_status_and_cpu() -> None:
+    listed = Node("a", "unknown", 0.2, 16, 25, 63, 9, 94, 100)
+    live = NodeResources("a", "online", 0, 8, 1, None, 2, 3, 4, [1, 2, 3], "9.1.2")
+    merged = Node("a", "unknown", 0.2, 8, 1, 63, 2, 3, 4, [1, 2, 3], "9.1.2")
+    assert merge_node(listed, live) == merged
+    assert merge_node(listed, None) == listed
+    assert merge_node(Node("a", "online"), live).cpu == 0
+    assert (
+        merge_node(Node("a", "online", 0.0), NodeResources("a", "online", 1)).cpu == 0
+    )
+
+
+def test_the_rows_of_a_cluster_name_its_nodes() -> None:
+    rows: list[Row] = [{"type": "cluster", "name": "demo"}]
+    rows += [{"type": "node", "name": f"pve{n}", "online": n} for n in (0, 1)]
+    rows += [{"type": "qemu", "node": "pve2", "name": "web"}]
+    states = enumerate(("offline", "online", "unknown"))
+    named = [{"node": f"pve{n}", "status": status} for n, status in states]
+    assert named_nodes(rows) == named
+
+
+def test_every_row_of_a_machine_counts_and_no_other() -> None:
+    """A container of an older Proxmox has its vmid as a string, and no node and type."""
+    rows: list[Row] = [{"type": "storage", "vmid": 1, "node": "pve1"}, {"type": "sdn"}]
+    rows += [{"type": "qemu", "vmid": 5}, {"type": "lxc", "node": "pve1"}]
+    rows += [VM | {"vmid": 200, "type": "lxc", "name": "dns", "cpu": 0.5}]
+    live = {("pve1", "lxc"): [{"vmid": "200", "status": "running"}, {"status": "x"}]}
+    (machine,) = merge_machines(rows, live, ())
+    assert machine.label == "container 200 (dns) on pve1"
+    assert (machine.cpu, machine.live) == (0.5, True)
+
+
+@pytest.mark.parametrize("nodes", [("pve1", "pve2"), ("pve2", "pve1")])
+def test_a_machine_that_migrates_is_where_resources_have_it(nodes: list[str]) -> None:
+    live = {(node, "qemu"): [{"vmid": 100}] for node in nodes}
+    for node in nodes:
+        (machine,) = merge_machines([VM | {"node": node}], live, ())
+        assert machine.node == node
+    assert [each.node for each in merge_machines([], live, ())] == [nodes[0]]
+    (machine,) = merge_machines([VM], {}, ())  # between the nodes: the last known state
+    assert (machine.status, machine.live) == ("running", False)
+
+
+keys = "name status lock tags qmpstatus template cpu cpus maxcpu mem maxmem uptime"
+anything = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.floats())
+vm_ids = {"vmid": st.integers(100, 105) | st.integers(100, 105).map(str)}
+nodes, kinds = (
+    st.sampled_from(["pve1", "pve2", "pve3"]),
+    st.sampled_from(["qemu", "lxc"]),
+)
+more = dict.fromkeys(keys.split(), anything)
+live_rows = st.fixed_dictionaries(vm_ids, optional=more)
+rows = st.fixed_dictionaries({**vm_ids, "node": nodes, "type": kinds}, optional=more)
+
+
+@given(
+    resources=st.lists(rows, unique_by=lambda row: int(row["vmid"])),
+    live=st.dictionaries(st.tuples(nodes, kinds), st.lists(live_rows)),
+    offline=st.sets(nodes),
+)
+def test_every_machine_is_there_exactly_once_whatever_is_missing(
+    resources: list[Row], live: dict[tuple[str, str], list[Row]], offline: set[str]
+) -> None:
+    machines = merge_machines(resources, live, offline)
+    answered = {int(row["vmid"]) for rows in live.values() for row in rows}
+    told = answered | {int(row["vmid"]) for row in resources}
+    assert [machine.vm_id for machine in machines] == sorted(told)
+    text = machines_text(Machines(machines, []), machines, None, None)
+    for machine in machines:
+        assert f"\n{machine.vm_id} " in text
+        assert machine.live is (machine.vm_id in answered)
+        if not machine.live and machine.node in offline:
+            assert machine.status == "unknown"
+            assert machine.cpu is machine.memory_used is machine.uptime is None
+
+
+def storage(**changes: Any) -> Row:
+    row = {"storage": "nfs", "type": "nfs", "content": "iso", "active": 1, "shared": 1}
+    return row | {"total": 100, "used": 60, "avail": 30} | changes
+
+
+def resource(node: str, kind: str = "storage") -> Row:
+    row = {"storage": "nfs", "node": node, "type": kind, "shared": 1}
+    return row | {"status": "available", "disk": 6, "maxdisk": 9}
+
+
+def merged(live: dict[str, list[Row]], *resources: Row) -> list[Storage]:
+    """Of a cluster whose pve1 did not answer and whose pve2 is offline."""
+    return merge_storages(list(resources), live, {"pve1"}, {"pve2"})
+
+
+def test_a_shared_storage_is_there_once_as_where_it_is_active() -> None:
+    dead = storage(active=0, total=0, used=0, avail=0)
+    nfs = Storage("nfs", "nfs", ["pve3", "pve4"], True, True, ["iso"], 60, 100, 30)
+    assert merged({"pve4": [dead], "pve3": [storage()]}) == [nfs]
+    assert merged({"pve3": [storage()], "pve4": [dead]}) == [nfs]
+    (found,) = merged({"pve3": [dead]}, resource("pve2"))  # pve2 does not know
+    assert (found.nodes, found.active) == (["pve2", "pve3"], False)
+
+
+def test_a_local_storage_is_there_once_a_node_where_it_is_enabled() -> None:
+    rows = [storage(shared=0), storage(shared=0, storage="a", enabled=1), {"type": "x"}]
+    found = merged({"pve4": rows, "pve3": [*rows, storage(storage="b", enabled=0)]})
+    pairs = [("a", "pve3"), ("a", "pve4"), ("nfs", "pve3"), ("nfs", "pve4")]
+    assert [(each.storage, *each.nodes) for each in found] == pairs
+
+
+def test_resources_tell_of_the_storages_of_nodes_that_did_not_answer() -> None:
+    (silent,), (offline,) = merged({}, resource("pve1")), merged({}, resource("pve2"))
+    assert (silent.active, silent.used, silent.total) == (True, 6, 9)
+    assert offline.active is offline.used is offline.total is None
+    assert merged({}, resource("pve3"), resource("pve1", "sdn")) == []

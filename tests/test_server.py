@@ -1,0 +1,256 @@
+"""The server as clients launch it: a process over stdio, and how it ends."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+
+from tests.cluster import Cluster
+from tests.process import COMMAND, ROOT, Server, wait_for
+
+Start = Callable[..., Server]
+PVE1, PVE2 = {"node": "pve1"}, {"node": "pve2"}
+
+
+@pytest.fixture
+def start(configured: dict[str, str]) -> Iterator[Start]:
+    servers = []
+
+    def start(*wrapper: str, stderr: int = subprocess.PIPE, **environ: str) -> Server:
+        servers.append(Server([*wrapper, *COMMAND], configured | environ, stderr))
+        servers[-1].initialize()
+        return servers[-1]
+
+    yield start
+    for each in servers:
+        each.process.kill()
+        each.process.wait()
+
+
+def end(server: Server) -> list[str]:
+    """What it wrote to stderr, all in all."""
+    server.process.stdin.close()
+    assert server.leaves_within(1)
+    return server.errors.decode().splitlines()
+
+
+# --- As clients launch it -------------------------------------------------------------
+
+
+def test_a_real_client_lists_and_switches_over_stdio(
+    mode: str, configured: dict[str, str], demo: Cluster, tmp_path: Path
+) -> None:
+    """From another folder, as a desktop client launches a local Python."""
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "src.server"],
+        env=configured | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("list_infrastructure", {}),
+        ("list_machines", {}),
+        ("list_storage", {}),
+        ("start_machine", {"vm_id": 106} | PVE2),
+        ("reboot_machine", {"vm_id": 100} | PVE1),
+        ("stop_machine", {"vm_id": 100} | PVE1),
+        ("start_machine", {"vm_id": 102} | PVE1),
+        ("start_machine", {"vm_id": 999} | PVE1),
+    ]
+
+    async def session() -> tuple[Any, list[Any]]:
+        async with Client(server, mode=mode) as client:
+            tools = (await client.list_tools()).tools
+            return tools, [await client.call_tool(*each) for each in calls]
+
+    tools, answers = anyio.run(session)
+    assert len(tools) == 6
+    assert [each.is_error for each in answers] == [False] * 6 + [True] * 2
+    infrastructure, machines, storage, *power = answers[:6]
+    assert infrastructure.content[0].text.startswith("Cluster demo, quorate: 2 of 3")
+    assert len(machines.structured_content["machines"]) == 11
+    assert len(storage.structured_content["storages"]) == 8
+    assert [each.structured_content["finished"] for each in power] == [True] * 3
+    assert "no machine 999" in answers[-1].content[0].text
+    assert demo.posts == [
+        "/pve2/qemu/106/status/start",
+        "/pve1/qemu/100/status/reboot",
+        "/pve1/qemu/100/status/shutdown",
+        "/pve1/qemu/102/status/start",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "says", "lines"),
+    [
+        ({"PROXMOX_URL": ""}, "PROXMOX_URL is missing", 1),
+        ({"PROXMOX_TOKEN_SECRET": "wrong"}, "not accept the API token", 0),
+    ],
+)
+def test_bad_settings_are_the_error_of_each_call_and_never_the_end(
+    start: Start, demo: Cluster, environ: dict[str, str], says: str, lines: int
+) -> None:
+    server = start(**environ)
+    server.send("tools/list", id=1)
+    assert len(server.answer(1)["result"]["tools"]) == 6
+    for number, tool in ((2, "list_machines"), (3, "list_storage")):
+        server.call(number, tool)
+        result = server.answer(number)["result"]
+        assert result["isError"] is True
+        assert says in result["content"][0]["text"]
+    assert server.process.poll() is None
+    assert [says in line for line in end(server)] == [True] * lines
+
+
+def test_stderr_has_a_warning_of_verification_off_and_the_audit_trail_with_the_time(
+    start: Start, demo: Cluster
+) -> None:
+    server = start(PROXMOX_VERIFY_SSL="false")
+    for number, tool, arguments in (
+        (1, "list_infrastructure", {}),
+        (2, "list_infrastructure", {}),
+        (3, "start_machine", {"vm_id": 106} | PVE2),
+    ):
+        server.call(number, tool, **arguments)
+        assert not server.answer(number)["result"].get("isError")
+    expected = (
+        "WARNING PROXMOX_VERIFY_SSL=false",
+        'INFO audit action=start machine=106 node="pve2" task=none outcome="is being',
+        'INFO audit action=start machine=106 node="pve2" task=UPID:pve2:',
+    )
+    for line, begin in zip(end(server), expected, strict=True):
+        stamp, _, rest = line.partition(" ")
+        assert time.strptime(stamp, "%Y-%m-%dT%H:%M:%S%z")
+        assert rest.startswith(begin)
+
+
+# --- While it works -------------------------------------------------------------------
+
+
+def test_a_ping_is_answered_while_tools_wait(start: Start, demo: Cluster) -> None:
+    for path in ("/nodes", "/cluster/resources"):
+        demo.delay[path] = 5
+    server = start()
+    server.call(1, "list_machines")
+    server.call(2, "start_machine", vm_id=106, **PVE2)
+    wait_for(lambda: len(demo.sent) == 3)
+    times = []
+    for number in range(10, 20):
+        began = time.monotonic()
+        server.send("ping", id=number)
+        server.answer(number)
+        times.append(time.monotonic() - began)
+    assert sorted(times)[len(times) // 2] < 0.1
+    assert not {1, 2} & set(server.answers)
+
+
+def test_garbage_on_stdin_does_not_end_it(start: Start, demo: Cluster) -> None:
+    server = start()
+    for number, garbage in enumerate(
+        (
+            b"not json",
+            b"\x00\xff\xfe",
+            b"{}",
+            b"[]",
+            b"null",
+            b'{"jsonrpc": "2.0", "id": 99, "method": "no/such"}',
+            b'{"jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": 1}',
+            b'{"jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": {"name": "x"}}',
+            b"x" * 1_000_000,
+            b"[" * 10_000,
+        )
+    ):
+        server.write(garbage)
+        server.call(number + 1, "list_infrastructure")
+        text = server.answer(number + 1)["result"]["content"][0]["text"]
+        assert "Cluster demo" in text, garbage[:50]
+    server.process.stdin.close()
+    assert server.process.wait(1) == 0
+
+
+# --- How it ends ----------------------------------------------------------------------
+
+
+def unshare_works() -> bool:
+    command = ["unshare", "--fork", "--pid", "true"]
+    with contextlib.suppress(OSError):
+        return not subprocess.run(command, capture_output=True, check=False).returncode
+    return False
+
+
+AS_PID_1 = pytest.param(
+    ("unshare", "--fork", "--pid", "--kill-child"),
+    True,
+    id="busy-as-pid-1",
+    marks=pytest.mark.skipif(not unshare_works(), reason="unshare is not allowed here"),
+)
+ENDS = ["EOF", "SIGTERM", "SIGINT"]
+
+
+def tell(server: Server, how: str) -> None:
+    """End it: the process itself, or the one that its wrapper launched."""
+    if how == "EOF":
+        server.process.stdin.close()
+        return
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(children[0]) if children else pid, getattr(signal, how))
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "busy"),
+    [
+        pytest.param((), False, id="idle"),
+        pytest.param((), True, id="busy"),
+        AS_PID_1,
+    ],
+)
+@pytest.mark.parametrize("how", ENDS)
+def test_it_leaves_within_a_second_when_told(
+    start: Start, demo: Cluster, wrapper: tuple[str, ...], busy: bool, how: str
+) -> None:
+    for path in ("/nodes/pve1/qemu", "/nodes/pve1/qemu/105/status/shutdown"):
+        demo.delay[path] = 20
+    server = start(*wrapper)
+    if busy:
+        server.call(1, "list_machines")
+        server.call(2, "stop_machine", vm_id=105, **PVE1)
+        wait_for(lambda: demo.posts)
+    tell(server, how)
+    assert server.leaves_within(1)
+    lines = server.errors.decode().splitlines()
+    assert len(lines) == busy
+    for line in lines:  # written before the action was sent
+        assert "audit action=shutdown machine=105" in line
+
+
+@pytest.mark.parametrize("how", ENDS[:2])
+def test_a_stderr_that_nobody_reads_sends_nothing_and_does_not_keep_it(
+    start: Start, demo: Cluster, how: str
+) -> None:
+    """A full pipe blocks every write to it, that of the audit line before the POST too."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x")
+    os.set_blocking(writer, True)
+    server = start(stderr=writer)
+    server.call(1, "stop_machine", vm_id=105, **PVE1)
+    wait_for(lambda: demo.sent and demo.sent[-1][1].endswith("/105/status/current"))
+    time.sleep(0.3)
+    assert demo.posts == []
+    tell(server, how)
+    assert server.leaves_within(1)
+    os.close(reader)
+    os.close(writer)
