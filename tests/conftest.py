@@ -67,10 +67,7 @@ def demo(cluster: Cluster) -> Cluster:
 
 @pytest.fixture
 def configured(
-    cluster: Cluster,
-    fakepve_cafile: str,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
+    cluster: Cluster, fakepve_cafile: str, monkeypatch: Any, tmp_path: Any
 ) -> Iterator[dict[str, str]]:
     """The environment names the fake cluster; no .env is read."""
     monkeypatch.chdir(tmp_path)

@@ -54,10 +54,8 @@ class Server:
         self.answers: dict[Any, Any] = {}
         self.arrived = threading.Condition()
         self.errors = b""
-        self.readers = [
-            threading.Thread(target=self._read, daemon=True),
-            threading.Thread(target=self._read_errors, daemon=True),
-        ]
+        reads = (self._read, self._read_errors)
+        self.readers = [threading.Thread(target=read, daemon=True) for read in reads]
         for reader in self.readers:
             reader.start()
 

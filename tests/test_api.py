@@ -19,39 +19,8 @@ from src.errors import ProxmoxError
 from tests.cluster import SECRET, Cluster
 from tests.conftest import Call
 
-
-class Peer:
-    """Something on a port that answers each connection with the same bytes, if any."""
-
-    def __init__(self, answer: Any, tls: ssl.SSLContext | None) -> None:
-        self.answer, self.tls = answer, tls
-        self.requests: list[bytes] = []
-        self.end = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"https://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                one = self.listener.accept()[0]
-                threading.Thread(target=self._one, args=[one], daemon=True).start()
-
-    def _one(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            stack.enter_context(connection)
-            if self.tls:
-                connection = self.tls.wrap_socket(connection, server_side=True)
-                stack.enter_context(connection)
-                self.requests.append(connection.recv(65536))
-            if self.answer:
-                connection.sendall(self.answer)
-            elif self.answer is None:
-                self.end.wait(5)
-
-
 Point = Callable[[str], str]
-Start = Callable[..., Peer]
+Start = Callable[..., tuple[str, list[bytes]]]
 
 
 @pytest.fixture
@@ -73,23 +42,44 @@ def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
 
 @pytest.fixture
 def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
-    peers: list[Peer] = []
+    """Start something on a port that answers each connection in the same way.
+
+    None is silence, "" hangs up, else it is HTTP. Gives its URL and what it was sent.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*_fakepve_pki)
+    end = threading.Event()
+    listeners: list[socket.socket] = []
 
-    def start(answer: str | None, tls: bool = True) -> Peer:
-        """None is silence, "" hangs up; else it is HTTP."""
-        head, _, body = (answer or "").partition("\n\n")
-        if "Length" not in head:
-            head += f"\nContent-Length: {len(body)}\nConnection: close"
-        raw = head.replace("\n", "\r\n") + "\r\n\r\n" + body
-        peers.append(Peer(answer and raw.encode(), context if tls else None))
-        return peers[-1]
+    def serve(listener: Any, raw: bytes | None, tls: bool, sent: list[bytes]) -> None:
+        with contextlib.suppress(OSError), listener:
+            while one := listener.accept()[0]:
+                with contextlib.suppress(OSError):
+                    if tls:
+                        one = context.wrap_socket(one, server_side=True)
+                        sent.append(one.recv(65536))
+                    if raw is None:
+                        end.wait(5)
+                    one.sendall(raw or b"")
+                one.close()
+
+    def start(answer: str | None, tls: bool = True) -> tuple[str, list[bytes]]:
+        raw = answer
+        if answer:
+            head, _, body = answer.partition("\n\n")
+            if "Length" not in head:
+                head += f"\nContent-Length: {len(body)}\nConnection: close"
+            raw = head.replace("\n", "\r\n") + "\r\n\r\n" + body
+        listeners.append(socket.create_server(("127.0.0.1", 0)))
+        url, sent = f"https://127.0.0.1:{listeners[-1].getsockname()[1]}", []
+        given = (listeners[-1], None if raw is None else raw.encode(), tls, sent)
+        threading.Thread(target=serve, args=given, daemon=True).start()
+        return url, sent
 
     yield start
-    for each in peers:
-        each.listener.close()
-        each.end.set()
+    end.set()
+    for each in listeners:
+        each.shutdown(socket.SHUT_RDWR)
 
 
 def test_the_patience_of_a_request_a_list_and_an_action() -> None:
@@ -124,12 +114,12 @@ def test_a_name_that_does_not_exist(point: Point) -> None:
     assert "does not resolve" in point("https://no-such-host.invalid")
 
 
-def test_a_proxy_of_the_environment_that_is_dead(
+def test_a_dead_proxy_of_the_environment(
     point: Point, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    for name, value in (("HTTPS_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "")):
+        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name.lower(), value)
     assert "HTTPS_PROXY does not answer" in point(cluster.pve.url)
 
 
@@ -176,10 +166,7 @@ def test_something_else_than_the_api(
     point: Point, peer: Start, monkeypatch: Any, response: str, tls: bool, says: str
 ) -> None:
     monkeypatch.setattr(fanout, "LIST_PATIENCE", 0.8)
-    assert says in point(peer(response, tls).url)
-
-
-# --- TLS ------------------------------------------------------------------------------
+    assert says in point(peer(response, tls)[0])
 
 
 def test_an_untrusted_certificate(
@@ -261,16 +248,14 @@ def test_a_wrong_token(call: Call, cluster: Cluster) -> None:
 # --- What leaves ----------------------------------------------------------------------
 
 
-def test_the_token_is_sent_as_proxmox_wants_it_and_no_cookie(
-    point: Point, peer: Start
-) -> None:
+def test_the_token_is_sent_and_no_cookie(point: Point, peer: Start) -> None:
     """A PVEAuthCookie that came back would win over the token."""
-    other = peer("HTTP/1.1 500 no\nSet-Cookie: PVEAuthCookie=x; Path=/\n\n")
-    point(f"{other.url}/behind/a/proxy")
+    url, sent = peer("HTTP/1.1 500 no\nSet-Cookie: PVEAuthCookie=x; Path=/\n\n")
+    point(f"{url}/behind/a/proxy")
     with pytest.raises(ProxmoxError):
         server.client().get_nodes()
-    assert len(other.requests) == 3
-    for request in other.requests:
+    assert len(sent) == 3
+    for request in sent:
         assert b"Cookie" not in request
         assert f"Authorization: PVEAPIToken=mcp@pve!t={SECRET}\r\n".encode() in request
         assert request.startswith(b"GET /behind/a/proxy/api2/json/")
@@ -290,9 +275,6 @@ def test_nothing_but_reads_and_the_four_actions_can_leave(
         with pytest.raises(ProxmoxError, match="never sends"):
             forbidden()
     assert cluster.sent == []
-
-
-# --- Deadlines ------------------------------------------------------------------------
 
 
 def test_a_request_ends_with_its_scope_and_none_leaves_after_it(

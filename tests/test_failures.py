@@ -21,62 +21,56 @@ NOT_THE_API = (
     "https://pve.lan:8006 answers, but not as a Proxmox VE API: it is a login page, a proxy or "
     "another service. Correct PROXMOX_URL: the API's port is usually 8006."
 )
-
-
-def broken(*error: Any) -> requests.ConnectionError:
-    return requests.ConnectionError(OSError(*error))
-
-
-def tls(error: ssl.SSLError, **attributes: Any) -> requests.exceptions.SSLError:
-    vars(error).update(attributes)
-    return requests.exceptions.SSLError(error)
-
-
-def untrusted(code: int, reason: str) -> requests.exceptions.SSLError:
-    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    return tls(error, verify_code=code, verify_message=reason)
-
-
-UNVERIFIED = "; or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
-WRONG_NAME = f"Put a name that the certificate has into PROXMOX_URL{UNVERIFIED}"
 NO_CONNECTION = "no connection in 3 s. Check PROXMOX_URL, the network and the firewall."
-NO_ANSWER = "no answer within 3 s. Proxmox may be overloaded: try again in a minute."
-HUNG_UP = (
-    "it closed the connection without an answer. Try again; if it stays so, check ALLOW_FROM in "
-    "/etc/default/pveproxy."
+UNREACHED = "Proxmox could not reach node pve1 ({} x). Call list_infrastructure to see the nodes."
+PROXY = (
+    "A proxy in front of https://pve.lan:8006 could not reach Proxmox ({}). Check that proxy, or "
+    "point PROXMOX_URL at Proxmox itself."
 )
-PORT = "Check the port in PROXMOX_URL, usually 8006."
+UNVERIFIED = "; or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
+
+
+def broken(error: Exception, **attributes: Any) -> requests.ConnectionError:
+    vars(error).update(attributes)
+    return requests.ConnectionError(error)
+
+
+def untrusted(code: int, reason: str) -> requests.ConnectionError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    return broken(error, verify_code=code, verify_message=reason)
+
+
 UNANSWERED = {  # code: cause and advice
-    requests.exceptions.ProxyError(
-        ConnectionRefusedError(111, "refused")
-    ): "refused: the proxy "
-    "of HTTPS_PROXY does not answer. Check HTTPS_PROXY, or put the host into NO_PROXY.",
-    untrusted(
-        62, "wrong name"
-    ): f"refused: its certificate is not trusted (wrong name). {WRONG_NAME}",
-    untrusted(64, "wrong IP_address"): "refused: its certificate is not trusted (wrong "
-    f"IP_address). {WRONG_NAME}",
-    untrusted(
-        18, "self-signed"
-    ): "refused: its certificate is not trusted (self-signed). Set "
-    "PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, /etc/pve/pve-root-ca.pem"
-    f"{UNVERIFIED}",
-    tls(ssl.SSLEOFError(8, "EOF")): f"dropped: {HUNG_UP}",
-    tls(
-        ssl.SSLError(1, "x"), reason="WRONG_VERSION"
-    ): f"broken: no TLS connection (wrong version). {PORT}",
-    tls(ssl.SSLError(1, "x")): f"broken: no TLS connection (it broke). {PORT}",
-    requests.ConnectionError(
-        socket.gaierror(-2, "unknown")
-    ): "refused: its name does not resolve. Check the host in PROXMOX_URL.",
-    broken(111, "refused"): "refused: connection refused, nothing listens there. Check "
-    "PROXMOX_URL, and that pveproxy runs.",
+    requests.exceptions.ProxyError(OSError(111, "refused")): "refused: the proxy of "
+    "HTTPS_PROXY does not answer. Check HTTPS_PROXY, or put the host into NO_PROXY.",
+    **dict.fromkeys(
+        (untrusted(62, "wrong_name"), untrusted(64, "wrong_name")),
+        "refused: its certificate is not trusted (wrong_name). Put a name that the certificate "
+        f"has into PROXMOX_URL{UNVERIFIED}",
+    ),
+    untrusted(18, "self-signed"): "refused: its certificate is not trusted "
+    "(self-signed). Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, "
+    f"/etc/pve/pve-root-ca.pem{UNVERIFIED}",
+    broken(ssl.SSLError(1, "x"), reason="WRONG_VERSION"): "broken: no TLS connection "
+    "(wrong version). Check the port in PROXMOX_URL, usually 8006.",
+    broken(ssl.SSLError(1, "x")): "broken: no TLS connection (it broke). Check the "
+    "port in PROXMOX_URL, usually 8006.",
+    broken(socket.gaierror(-2, "unknown")): "refused: its name does not resolve. Check "
+    "the host in PROXMOX_URL.",
+    broken(OSError(111, "refused")): "refused: connection refused, nothing listens "
+    "there. Check PROXMOX_URL, and that pveproxy runs.",
     requests.ConnectTimeout(): f"refused: {NO_CONNECTION}",
-    broken(113, "No route to host"): f"broken: {NO_CONNECTION}",
-    broken(101, "Network is unreachable"): f"broken: {NO_CONNECTION}",
-    broken(110, "timed out"): f"timeout: {NO_ANSWER}",
-    requests.ReadTimeout(): f"timeout: {NO_ANSWER}",
-    broken(104, "reset"): f"dropped: {HUNG_UP}",
+    broken(OSError(113, "No route to host")): f"broken: {NO_CONNECTION}",
+    broken(OSError(101, "Network is unreachable")): f"broken: {NO_CONNECTION}",
+    **dict.fromkeys(
+        (broken(TimeoutError()), requests.ReadTimeout()),
+        "timeout: no answer within 3 s. Proxmox may be overloaded: try again in a minute.",
+    ),
+    **dict.fromkeys(
+        (broken(OSError(104, "reset")), broken(ssl.SSLEOFError(8, "EOF"))),
+        "dropped: it closed the connection without an answer. Try again; if it stays so, check "
+        "ALLOW_FROM in /etc/default/pveproxy.",
+    ),
 }
 
 
@@ -99,97 +93,76 @@ def test_the_innermost_exception_tells_what_happened() -> None:
 
 
 def test_what_is_too_slow_and_what_is_not_the_api() -> None:
-    error = failures.too_slow(SETTINGS, 10)
-    assert (error.code, error.answer_lost) == ("timeout", True)
-    assert "to https://pve.lan:8006: no answer within 10 s" in str(error)
-    assert "to node pve1 through" in str(failures.too_slow(SETTINGS, 10, "pve1"))
+    slow = failures.too_slow(SETTINGS, 10)
+    assert "to https://pve.lan:8006: no answer within 10 s" in slow.cause
+    assert "to node pve1 through" in failures.too_slow(SETTINGS, 10, "pve1").cause
     redirected = failures.unanswered(requests.TooManyRedirects(), SETTINGS, 1)
-    assert (str(redirected), redirected.code) == (NOT_THE_API, "not the API")
+    assert (slow.code, redirected.code) == ("timeout", "not the API")
+    assert str(redirected) == NOT_THE_API
 
 
-UNACCEPTED = (
-    "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and in Proxmox under Permissions > API "
-    "Tokens that the token exists and has not expired."
-)
-PROXY = (
-    "A proxy in front of https://pve.lan:8006 could not reach Proxmox ({}). Check that proxy, or "
-    "point PROXMOX_URL at Proxmox itself."
-)
-UNREACHED = "Proxmox could not reach node pve1 ({} x). Call list_infrastructure to see the nodes."
 REFUSED = {
-    (401, "No ticket"): "Proxmox does not accept the API token mcp@pve!t (No ticket). "
-    f"{UNACCEPTED}",
-    (
-        401,
-        None,
-    ): f"Proxmox does not accept the API token mcp@pve!t (no reason). {UNACCEPTED}",
-    (
-        403,
-        "Failed (/vms/1, VM.PowerMgmt)",
-    ): "The token mcp@pve!t lacks VM.PowerMgmt on /vms/1. "
-    "Grant it to user and token: pveum role add McpVMPowerMgmt --privs VM.Audit,VM.PowerMgmt; "
-    "pveum acl modify /vms/1 --users mcp@pve --tokens 'mcp@pve!t' --roles McpVMPowerMgmt",
-    (
-        403,
-        "(/, Sys.Audit|Sys.Modify)",
-    ): "The token mcp@pve!t lacks Sys.Audit on /. Grant it to "
-    "user and token: pveum role add McpSysAudit --privs Sys.Audit; pveum acl modify / --users "
-    "mcp@pve --tokens 'mcp@pve!t' --roles McpSysAudit",
-    (
-        403,
-        "not you",
-    ): "Proxmox does not allow this to the token mcp@pve!t: not you. Grant the "
+    "401 No ticket": "Proxmox does not accept the API token mcp@pve!t (No ticket). Check "
+    "PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and in Proxmox under Permissions > API Tokens "
+    "that the token exists and has not expired.",
+    "403 (/vms/1, VM.PowerMgmt)": "The token mcp@pve!t lacks VM.PowerMgmt on /vms/1. Grant it to "
+    "user and token: pveum role add McpVMPowerMgmt --privs VM.Audit,VM.PowerMgmt; pveum acl "
+    "modify /vms/1 --users mcp@pve --tokens 'mcp@pve!t' --roles McpVMPowerMgmt",
+    "403 (/, Sys.Audit|Sys.Modify)": "The token mcp@pve!t lacks Sys.Audit on /. Grant it to user "
+    "and token: pveum role add McpSysAudit --privs Sys.Audit; pveum acl modify / --users mcp@pve "
+    "--tokens 'mcp@pve!t' --roles McpSysAudit",
+    "403 not you": "Proxmox does not allow this to the token mcp@pve!t: not you. Grant the "
     "privilege to the user and to the token; the README lists them.",
-    **{(code, "x"): UNREACHED.format(code) for code in (595, 599)},
-    **{(code, "x"): PROXY.format(code) for code in (502, 503, 504)},
-    **{(code, "x"): NOT_THE_API for code in (404, 501, 594, 600)},
-    (400, " got\n  timeout"): "Proxmox says: got timeout.",
-    (500, ""): "Proxmox says: error 500.",
-    (
-        500,
-        "no quorum?",
-    ): "Proxmox says: no quorum? Call list_infrastructure: a start needs most "
-    "nodes to be online.",
+    "400  got\n  timeout": "Proxmox says: got timeout.",
+    "500 ": "Proxmox says: error 500.",
+    "500 no quorum?": "Proxmox says: no quorum? Call list_infrastructure: a start needs most nodes "
+    "to be online.",
+    **{f"{code} x": UNREACHED.format(code) for code in (595, 599)},
+    **{f"{code} x": PROXY.format(code) for code in (502, 503, 504)},
+    **{f"{code} x": NOT_THE_API for code in (404, 501, 594, 600)},
 }
 
 
 @pytest.mark.parametrize(("answer", "says"), REFUSED.items())
-def test_what_a_status_of_400_or_more_means(answer: tuple[int, Any], says: str) -> None:
-    code, content = answer
-    error = failures.refused(ResourceException(code, "", content), SETTINGS, "pve1")
+def test_what_a_status_of_400_or_more_means(answer: str, says: str) -> None:
+    code, _, content = answer.partition(" ")
+    refusal = ResourceException(int(code), "", content)
+    error = failures.refused(refusal, SETTINGS, "pve1")
     assert str(error) == says
-    assert error.code == ("not the API" if says == NOT_THE_API else code)
+    assert error.code == ("not the API" if says == NOT_THE_API else int(code))
 
 
-def test_a_refusal_is_told_with_its_parameters_without_the_secret_and_cut() -> None:
-    def told(code: int, *words: Any) -> str:
-        error = ResourceException(code, "", *words)
-        return failures.refused(error, SETTINGS, "").cause
+def test_what_proxmox_says_is_told_whole_without_the_secret_and_cut() -> None:
+    for code, words, says in (
+        (400, ("Bad", {"a": "b", "c": b"", "d": SECRET}), "says: Bad a: b d: ***."),
+        (500, ("x" * 501,), f"says: {'x' * 500}."),
+        (595, ("x",), "could not reach a node (595 x)."),
+        (401, (None,), "the API token mcp@pve!t (no reason)."),
+    ):
+        error = failures.refused(ResourceException(code, "", *words), SETTINGS, "")
+        assert error.cause.endswith(f" {says}")
 
-    wrong = {"a": "not x", "b": b"", "c": f"is {SECRET}"}
-    assert told(400, "Wrong", wrong) == "Proxmox says: Wrong a: not x c: is ***."
-    assert told(500, "x" * 501) == f"Proxmox says: {'x' * 500}."
-    assert told(595, "x") == "Proxmox could not reach a node (595 x)."
 
-
-def test_a_machine_that_is_not_there_names_the_next_step() -> None:
-    found = [
-        failures.invalid_target("a is wrong", "list_machines", "machines"),
-        failures.unknown_node("c", {"b": 1, "a": 2}),
-        failures.unknown_machine(101, SETTINGS),
-        failures.machine_elsewhere(100, "web", "a", "b"),
-        failures.offline_node(100, "a"),
-    ]
-    assert "\n".join(map(str, found)) == (
-        "a is wrong. Call list_machines to see the machines.\n"
-        "There is no node c. Nodes: a, b.\n"
-        "There is no machine 101, or the token mcp@pve!t lacks VM.Audit on /vms/101. Call "
-        "list_machines to see what there is.\n"
-        "Machine 100 (web) is not on a but on b. If you mean that one, call again with "
-        'node="b".\n'
-        "Node a is offline: machine 100 cannot be seen or switched. Call list_infrastructure to "
-        "see when the node is back."
-    )
+def test_what_is_not_there_has_a_next_step() -> None:
+    for error, says in {
+        failures.invalid_target(
+            "x is bad", "y", "zs"
+        ): "x is bad. Call y to see the zs.",
+        failures.unknown_node(
+            "c", {"b": 1, "a": 2}
+        ): "There is no node c. Nodes: a, b.",
+        failures.unknown_machine(
+            101, SETTINGS
+        ): "There is no machine 101, or the token "
+        "mcp@pve!t lacks VM.Audit on /vms/101. Call list_machines to see what there is.",
+        failures.machine_elsewhere(
+            9, "web", "a", "b"
+        ): "Machine 9 (web) is not on a but "
+        'on b. If you mean that one, call again with node="b".',
+        failures.offline_node(9, "a"): "Node a is offline: machine 9 cannot be seen or "
+        "switched. Call list_infrastructure to see when the node is back.",
+    }.items():
+        assert str(error) == says
 
 
 def test_a_list_says_what_it_lacks_and_why() -> None:
@@ -218,6 +191,6 @@ def test_a_shared_storage_that_some_nodes_cannot_use_is_noted() -> None:
     rows = [{"storage": "nfs", "active": 0}, {"storage": "other"}]
     live = {"b": rows, "a": rows[:1], "c": [{"storage": "nfs", "active": 1}]}
     others = [replace(nfs, shared=False), replace(nfs, active=False)]
-    said = ["nfs is not active on a, b."]
-    assert notes.inactive_somewhere([*others, nfs], live) == said
-    assert notes.inactive_somewhere([nfs], {"c": live["c"]}) == []
+    others += [replace(nfs, storage="good")]
+    found = notes.inactive_somewhere([*others, nfs], live)
+    assert found == ["nfs is not active on a, b."]

@@ -85,13 +85,9 @@ async def main(minutes: float) -> None:
         done = 0
         while (now := time.monotonic()) - began < minutes * 60:
             for number, client in enumerate(clients):
-                machine = {
-                    "vm_id": 100 + number * 4,
-                    "node": f"pve{number * 4 % 8 + 1:02}",
-                }
-                for tool, arguments in calls(
-                    machine, ("list_machines", {"node": "pve02"})
-                ):
+                there = {"node": f"pve{number * 4 % 8 + 1:02}"}
+                machine = {"vm_id": 100 + number * 4} | there
+                for tool, arguments in calls(machine, ("list_machines", there)):
                     result = await client.call_tool(tool, arguments)
                     assert not result.is_error, result.content
                     done += 1

@@ -15,14 +15,9 @@ VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
 
 
 def test_totals_are_sums_over_the_online_nodes_and_cpu_is_weighted() -> None:
-    nodes = [
-        Node("a", "online", cpu=1.0, cpus=4, memory_used=1, memory_total=2),
-        Node("b", "online", cpu=0.0, cpus=12, memory_used=3, memory_total=4),
-        Node("c", "online", cpu=0.5),
-        Node("d", "online", cpus=8),
-        Node("e", "unknown", cpu=1.0, cpus=64, memory_total=100),
-        Node("f", "offline", cpus=64, memory_used=100),
-    ]
+    nodes = [Node("a", "online", 1.0, 4, 1, 2), Node("b", "online", 0.0, 12, 3, 4)]
+    nodes += [Node("c", "online", 0.5), Node("d", "online", None, 8)]
+    nodes += [Node("e", "unknown", 1.0, 64, 100), Node("f", "offline", 0.5, 64, 100)]
     assert add_up(nodes) == Totals(6, 4, 0.25, 24, 4, 6)
     assert add_up([]) == Totals(0, 0, None, None, None, None)
     assert add_up([Node("a", "online", cpu=1.0, cpus=0)]).cpu is None
@@ -74,10 +69,8 @@ def test_a_machine_that_migrates_is_where_resources_have_it(nodes: list[str]) ->
 keys = "name status lock tags qmpstatus template cpu cpus maxcpu mem maxmem uptime"
 anything = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.floats())
 vm_ids = {"vmid": st.integers(100, 105) | st.integers(100, 105).map(str)}
-nodes, kinds = (
-    st.sampled_from(["pve1", "pve2", "pve3"]),
-    st.sampled_from(["qemu", "lxc"]),
-)
+nodes = st.sampled_from(["pve1", "pve2", "pve3"])
+kinds = st.sampled_from(["qemu", "lxc"])
 more = dict.fromkeys(keys.split(), anything)
 live_rows = st.fixed_dictionaries(vm_ids, optional=more)
 rows = st.fixed_dictionaries({**vm_ids, "node": nodes, "type": kinds}, optional=more)
@@ -136,7 +129,7 @@ def test_a_local_storage_is_there_once_a_node_where_it_is_enabled() -> None:
 
 
 def test_resources_tell_of_the_storages_of_nodes_that_did_not_answer() -> None:
-    (silent,), (offline,) = merged({}, resource("pve1")), merged({}, resource("pve2"))
-    assert (silent.active, silent.used, silent.total) == (True, 6, 9)
-    assert offline.active is offline.used is offline.total is None
-    assert merged({}, resource("pve3"), resource("pve1", "sdn")) == []
+    found = [merged({}, resource(node)) for node in ("pve1", "pve2", "pve3")]
+    used = [[(each.active, each.used) for each in storages] for storages in found]
+    assert used == [[(True, 6)], [(None, None)], []]
+    assert merged({}, resource("pve1", "sdn")) == []

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import ANY, AsyncMock
 
 import anyio
 import pytest
@@ -57,7 +58,8 @@ def audit(caplog: pytest.LogCaptureFixture) -> Audit:
 
 
 def has(answer: Answer, **data: Any) -> bool:
-    return answer.data.items() >= data.items()
+    assert {key: answer.data[key] for key in data} == data
+    return True
 
 
 class Suffixes(dict[str, Any]):
@@ -225,20 +227,14 @@ def test_a_shutdown_longer_than_the_wait_goes_on(
 ) -> None:
     monkeypatch.setattr(power, "POWER_PATIENCE", 1.0)
     running.shutdown_secs = 50  # 5 s here
-    told: list[Any] = []
-
-    async def progress(*news: Any) -> None:
-        told.append(news)
-
-    call = ("stop_machine", TARGET)
-    (answer,) = at_once([call], mode, progress_callback=progress)
+    call, told = ("stop_machine", TARGET), AsyncMock()
+    (answer,) = at_once([call], mode, progress_callback=told)
     assert answer.seconds < 2
     task = cluster.pve.tasklog[-1]["upid"]
     assert has(answer, finished=False, changed=True, status="running", task=task)
     assert "not finished after 1 s: it is running" in answer.text
-    ((done, total, message),) = told
-    assert done == pytest.approx(0.8, abs=0.2)
-    assert (total, message) == (1.0, "shutdown VM 100 (web) on pve1")
+    told.assert_awaited_once_with(ANY, 1.0, "shutdown VM 100 (web) on pve1")
+    assert told.call_args.args[0] == pytest.approx(0.8, abs=0.2)
 
 
 @running_tasks
@@ -258,7 +254,7 @@ def test_a_reboot_whose_task_ends_while_the_guest_is_down_waits_for_the_guest(
     switch: Switch, cluster: Cluster, running: Any
 ) -> None:
     """As qemu does: the task ends, and the start is a task of its own, later."""
-    later: list[Row] = [{"uptime": 3600}, DOWN | {"uptime": 0}, {}]
+    later: list[Row] = [{"uptime": 3600}, DOWN | {"uptime": 0}, {"uptime": 60}]
     cluster.edit[CURRENT] = lambda row: row | later.pop(0) if cluster.posts else row
     assert has(switch("reboot"), finished=True)
     assert later == []
@@ -286,7 +282,7 @@ def test_an_action_whose_end_is_not_seen_is_not_called_done(
     assert ("cannot be seen" in answer.text) is (how == "start")
 
 
-# --- Force ----------------------------------------------------------------------------
+# --- Force, HA, lost answers ----------------------------------------------------------
 
 
 @running_tasks
@@ -328,21 +324,24 @@ def test_only_a_stop_whose_parameter_is_not_known_is_sent_again_without_it(
     assert ("it is no good" in answer.text) is answer.is_error
 
 
-# --- HA -------------------------------------------------------------------------------
-
-
 @running_tasks
-@each_kind
 def test_an_ha_managed_guest_is_confirmed_by_its_own_state(
-    switch: Switch, cluster: Cluster, kind: str
+    configured: Row, cluster: Cluster
 ) -> None:
     """Its task ends when the request is queued; the state changes 0.2 s later."""
-    getattr(cluster.pve, f"add_{kind}")(100, "web").ha_state = "stopped"
+    cluster.pve.add_vm(100, "web").ha_state = "stopped"
+    cluster.pve.add_ct(101, "dns").ha_state = "stopped"
     cluster.pve.ha_delay = 20
-    for how, state in (("start", "running"), ("force", "stopped")):
-        answer = switch(how)
-        assert has(answer, status=state, finished=True)
-        assert answer.seconds > 0.2
+    force = {"force": True}
+    for tool, more, state in (
+        ("start_machine", {}, "running"),
+        ("stop_machine", force, "stopped"),
+    ):
+        for answer in at_once(
+            [(tool, TARGET | {"vm_id": n} | more) for n in (100, 101)]
+        ):
+            assert has(answer, status=state, finished=True)
+            assert answer.seconds > 0.2
 
 
 @running_tasks
@@ -363,9 +362,6 @@ def test_an_ha_managed_guest_that_starts_on_another_node_is_found_there(
     assert has(answer, finished=True, status="running", node="pve2")
     assert "on pve2" in answer.text
     assert ("GET", "/api2/json/cluster/resources?type=vm") in cluster.sent
-
-
-# --- Lost answers ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -397,11 +393,13 @@ def test_a_task_is_followed_through_lost_answers_and_not_where_it_may_not_be_rea
     switch: Switch, cluster: Cluster, stopped: Any, code: int, times: int | None
 ) -> None:
     stopped.start_secs = 10
+    stopped.start_error = "no such disk" if code == 596 else None
     cluster.pve.fail("GET", "/status", code, "no", times=times)
-    assert has(switch("start"), finished=True, status="running")
-
-
-# --- At once --------------------------------------------------------------------------
+    answer = switch("start")
+    if code == 596:
+        assert "no such disk" in answer.text
+    else:
+        assert has(answer, finished=True, status="running")
 
 
 @running_tasks
@@ -441,11 +439,17 @@ def test_twenty_machines_at_once_each_get_their_own_answer(
 # --- The audit trail ------------------------------------------------------------------
 
 
-def test_an_action_has_two_audit_lines_if_it_is_sent_and_one_if_it_is_refused(
+def test_an_action_has_an_audit_line_before_its_post_if_it_is_sent_and_one_at_its_end(
     switch: Switch, call: Call, demo: Cluster, audit: Audit
 ) -> None:
+    async def arrive(request: web.Request) -> web.Response:
+        assert "machine=201" in audit()[-1]
+        return await drop(request)
+
+    demo.raw["/nodes/pve2/lxc/201/status/start"] = arrive
     switch("start", vm_id=106, node="pve2")
     switch("start", vm_id=102)
+    switch("start", vm_id=201, node="pve2")
     switch("stop", vm_id=106)
     call("list_machines")
     upid = demo.pve.tasklog[0]["upid"]
@@ -454,25 +458,12 @@ def test_an_action_has_two_audit_lines_if_it_is_sent_and_one_if_it_is_refused(
         rf'start machine=106 node="pve2" task={upid} outcome="Started VM 106 .+"',
         r'start machine=102 node="pve1" task=none outcome="is being sent"',
         r'start machine=102 node="pve1" task=.+ outcome="error: The start of VM .+"',
+        r'start machine=201 node="pve2" task=none outcome="is being sent"',
+        r'start machine=201 node="pve2" task=none outcome="error: .+ is unknown\. .+"',
         r'shutdown machine=106 node="pve1" task=none outcome="error: Machine .+"',
     ]
     for line, pattern in zip(audit(), expected, strict=True):
         assert re.fullmatch(f"audit action={pattern}", line)
-
-
-def test_the_first_audit_line_is_written_before_the_post(
-    switch: Switch, cluster: Cluster, stopped: Any, audit: Audit
-) -> None:
-    written: list[str] = []
-
-    async def arrive(request: web.Request) -> web.Response:
-        written.extend(audit())
-        return await drop(request)
-
-    cluster.raw[START] = arrive
-    switch("start")
-    assert [line.partition("outcome=")[2] for line in written] == ['"is being sent"']
-    assert "its outcome is unknown" in audit()[1]
 
 
 @pytest.mark.fakepve(time_scale=0.1)
@@ -482,13 +473,11 @@ def test_a_cancelled_call_is_waited_for_and_audited(
     """The client goes away, with a token for progress; the action went out already."""
     running.shutdown_secs = 10
 
-    async def quiet(*_: Any) -> None:
-        pass
-
     async def stop() -> None:
+        call = {"name": "stop_machine", "arguments": TARGET}
         async with Client(server.mcp, mode="legacy") as client:
             with anyio.move_on_after(0.3):
-                await client.call_tool("stop_machine", TARGET, progress_callback=quiet)
+                await client.call_tool(**call, progress_callback=AsyncMock())
             assert len(audit()) == 1
             await anyio.to_thread.run_sync(wait_for, lambda: len(audit()) == 2)
 

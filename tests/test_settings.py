@@ -17,21 +17,14 @@ from src.settings import PLACEHOLDERS, Settings
 from tests.cluster import SECRET
 from tests.conftest import Call
 
-URL, USER, TOKEN_ID, TOKEN_SECRET, VERIFY = (
-    f"PROXMOX_{name}"
-    for name in ("URL", "USER", "TOKEN_ID", "TOKEN_SECRET", "VERIFY_SSL")
-)
+NAMES = ("URL", "USER", "TOKEN_ID", "TOKEN_SECRET", "VERIFY_SSL")
+URL, USER, TOKEN_ID, TOKEN_SECRET, VERIFY = (f"PROXMOX_{name}" for name in NAMES)
 GOOD = {
     URL: "https://pve.example.com:8006",
     USER: "mcp@pve",
     TOKEN_ID: "mcp-token",
     TOKEN_SECRET: SECRET,
 }
-NO_URL = "{} is not https://host:port, e.g. https://pve.example.com"
-NO_CA = (
-    "{} is neither true nor false nor a CA file that can be read here, e.g. "
-    "/etc/pve/pve-root-ca.pem"
-)
 
 
 def settings(**changes: str) -> Settings:
@@ -83,20 +76,21 @@ def test_urls_that_are_understood(url: str, address: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "attribute", "expected"),
     [
-        *((USER, user, "user", user) for user in ("root@pam", "a.b@x.lan@ldap")),
+        (USER, "root@pam", "user", "root@pam"),
+        (USER, "a.b@x.lan@ldap", "user", "a.b@x.lan@ldap"),
         (USER, "Svc+mcp@PVE-1", "user", "Svc+mcp@PVE-1"),
         (TOKEN_ID, "mcp@pve!MCP-Token", "token_name", "MCP-Token"),
         (TOKEN_SECRET, "'a", "token_secret", "'a"),  # one quote alone stays
         (TOKEN_SECRET, "'", "token_secret", "'"),
-        (VERIFY, "", "verify_ssl", True),
-        *((VERIFY, value, "verify_ssl", True) for value in ("true", "TRUE")),
+        *((VERIFY, value, "verify_ssl", True) for value in ("", "true", "TRUE")),
         *((VERIFY, value, "verify_ssl", False) for value in ("false", "False")),
     ],
 )
 def test_values_that_are_understood(
     name: str, value: str, attribute: str, expected: Any
 ) -> None:
-    assert getattr(settings(**{name: value}), attribute) == expected
+    for text in (value, f'"{value}"', f"'{value}'"):  # a pair of quotes is taken off
+        assert getattr(settings(**{name: text}), attribute) == expected
 
 
 def test_a_ca_file_is_understood(fakepve_cafile: str) -> None:
@@ -104,76 +98,44 @@ def test_a_ca_file_is_understood(fakepve_cafile: str) -> None:
     assert found.verify_ssl == fakepve_cafile
 
 
-@pytest.mark.parametrize("quote", ['"', "'"])
-def test_a_pair_of_quotes_is_taken_off(quote: str) -> None:
-    quoted = {name: f"{quote}{value}{quote}" for name, value in GOOD.items()}
-    found = Settings.from_env(quoted | {VERIFY: f"{quote}false{quote}"})
-    assert found == settings(PROXMOX_VERIFY_SSL="false")
-
-
 # --- What is refused ------------------------------------------------------------------
+
+
+URLS = [
+    *("pve.example.com:8006", "ftp://pve", "https://", "https://pve:0", "https://-pve"),
+    *("https://user:pass@pve", "https://pv e", "https://pve..lan", "https://pvé.lan"),
+    *(f"https://{'a' * 64}.lan", "https://pve/../x", "https://pve/a//b"),
+    "https://pve/a b",
+]
+NO_URLS = ["https://pve:99999", "https://pve:port", "https://[::1"]
+USERS = ["root", "@pam", "root@", "a b@pam", "root@pam!t", "é@pve"]
+TOKEN_IDS = ["1x", "a b", "!x", "mcp@pve!", "a/b", f"t={SECRET}"]
+CA_FILES = ["no", "/no/such/file.pem", __file__, ".", "a\x00b"]
+IN_CLEAR = "starts with http://, which would send the token in clear"
+OTHERS = "names a token of root@pam, but PROXMOX_USER is mcp@pve: use the token's owner"
+NO_CA = "is neither true nor false nor a CA file that can be read here"
+UUID = "12345678-1234-1234-1234-1234567890ab"
 
 
 @pytest.mark.parametrize(
     ("name", "values", "says"),
     [
-        (
-            URL,
-            [
-                *("pve.example.com:8006", "ftp://pve", "https://", "https://pve:0"),
-                *("https://user:pass@pve", "https://pv e", "https://pve..lan"),
-                *("https://-pve", f"https://{'a' * 64}.lan", "https://pve/../x"),
-                *("https://pve/a//b", "https://pve/a b", "https://pvé.lan"),
-            ],
-            NO_URL,
-        ),
-        (
-            URL,
-            ["https://pve:99999", "https://pve:port", "https://[::1"],
-            "{} is not a URL, e.g. https://pve.example.com",
-        ),
-        (
-            URL,
-            ["http://pve:8006"],
-            (
-                "{} starts with http://, which would send the token in clear, e.g. "
-                "https://pve.example.com"
-            ),
-        ),
-        (
-            USER,
-            ["root", "@pam", "root@", "a b@pam", "root@pam!t", "é@pve"],
-            "{} is malformed, e.g. mcp@pve or root@pam",
-        ),
-        (
-            TOKEN_ID,
-            ["1x", "a b", "!x", "mcp@pve!", "a/b", f"t={SECRET}"],
-            "{} is malformed, e.g. mcp-token or mcp@pve!mcp-token",
-        ),
-        (
-            TOKEN_ID,
-            ["root@pam!mcp-token"],
-            (
-                "{} names a token of root@pam, but PROXMOX_USER is mcp@pve: use the "
-                "token's owner"
-            ),
-        ),
-        (
-            TOKEN_SECRET,
-            ["a b", "a\nb", "sécret", "a\x00"],
-            "{} is malformed, e.g. 12345678-1234-1234-1234-1234567890ab",
-        ),
-        (VERIFY, ["no", "/no/such/file.pem", __file__, ".", "a\x00b"], NO_CA),
+        (URL, URLS, "is not https://host:port, e.g. https://pve.example.com"),
+        (URL, NO_URLS, "is not a URL, e.g. https://pve.example.com"),
+        (URL, ["http://pve:8006"], f"{IN_CLEAR}, e.g. https://pve.example.com"),
+        (USER, USERS, "is malformed, e.g. mcp@pve or root@pam"),
+        (TOKEN_ID, TOKEN_IDS, "is malformed, e.g. mcp-token or mcp@pve!mcp-token"),
+        (TOKEN_ID, ["root@pam!mcp-token"], OTHERS),
+        (TOKEN_SECRET, ["a b", "a\nb", "sé", "a\x00"], f"is malformed, e.g. {UUID}"),
+        (VERIFY, CA_FILES, f"{NO_CA}, e.g. /etc/pve/pve-root-ca.pem"),
     ],
 )
 def test_a_value_that_is_refused_is_told_by_its_name_and_an_example(
     name: str, values: list[str], says: str
 ) -> None:
+    start = "The server is not configured. In the environment or in .env, set: "
     for value in values:
-        assert refused(GOOD | {name: value}) == (
-            "The server is not configured. In the environment or in .env, set: "
-            f"{says.format(name)}."
-        ), value
+        assert refused(GOOD | {name: value}) == f"{start}{name} {says}.", value
 
 
 @pytest.mark.parametrize("environ", [{}, PLACEHOLDERS])
@@ -183,7 +145,7 @@ def test_all_that_is_missing_is_told_at_once(environ: dict[str, str]) -> None:
         "set: PROXMOX_URL is missing, e.g. https://pve.example.com:8006; "
         "PROXMOX_USER is missing, e.g. mcp@pve or root@pam; "
         "PROXMOX_TOKEN_ID is missing, e.g. mcp-token or mcp@pve!mcp-token; "
-        "PROXMOX_TOKEN_SECRET is missing, e.g. 12345678-1234-1234-1234-1234567890ab."
+        f"PROXMOX_TOKEN_SECRET is missing, e.g. {UUID}."
     )
 
 
@@ -201,10 +163,7 @@ values = st.one_of(
 )
 
 
-@given(
-    environ=st.dictionaries(st.sampled_from([*GOOD, VERIFY]), values),
-    secret=st.uuids(),
-)
+@given(st.dictionaries(st.sampled_from([*GOOD, VERIFY]), values), st.uuids())
 def test_settings_or_a_proxmox_error_and_never_the_secret(
     environ: dict[str, str], secret: Any
 ) -> None:
@@ -217,9 +176,6 @@ def test_settings_or_a_proxmox_error_and_never_the_secret(
         assert re.match(r"https://[\w.:\[\]-]+:\d+", found.address)
         ProxmoxClient(found)
     assert str(secret) not in text
-
-
-# --- Where they come from -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -265,13 +221,14 @@ def test_an_env_file_that_is_none_is_an_error_that_says_so(
 def test_every_tool_says_what_is_missing_and_works_once_it_is_mended(
     configured: dict[str, str], call: Call, env_file: Path
 ) -> None:
-    lists = ("list_infrastructure", "list_machines", "list_storage")
-    for tool in lists:
-        answer = call(tool)
-        assert answer.is_error
-        assert "PROXMOX_URL is missing" in answer.text
-    for how in ("start", "stop", "reboot"):
-        answer = call(f"{how}_machine", vm_id=100, node="pve1")
-        assert "PROXMOX_URL is missing" in answer.text
+    target = {"vm_id": 100, "node": "pve1"}
+    calls: list[Any] = [
+        (f"{how}_machine", target) for how in ("start", "stop", "reboot")
+    ]
+    calls += [
+        (f"list_{what}", {}) for what in ("machines", "storage", "infrastructure")
+    ]
+    for tool, arguments in calls:
+        assert "PROXMOX_URL is missing" in call(tool, **arguments).text
     write(env_file, configured)
     assert not call("list_infrastructure").is_error

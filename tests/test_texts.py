@@ -6,62 +6,49 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src import texts
-from src.models import (
-    Infrastructure,
-    Machine,
-    Machines,
-    Node,
-    Storage,
-    Storages,
-    Totals,
-)
+from src import models, texts
+from src.models import Machines, Node, Storage, Storages, Totals
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 FIGURES = (0.074, 4, GIB, 4 * GIB, 90_000, False, None, ["prod", "front"], True)
-WEB = Machine(100, "web", "pve1", "qemu", "running", *FIGURES)
+WEB = models.Machine(100, "web", "pve1", "qemu", "running", *FIGURES)
 OFF = replace(WEB, vm_id=101, status="stopped", tags=[], live=False)
 MORE = " more rows are not shown. "
 
 
 def test_a_size_is_in_the_unit_that_fits_the_total() -> None:
     assert texts.size(10 * TIB, 6 * TIB) == "6.0/10.0 TiB"
-    assert texts.size(TIB) == "1.0 TiB"
+    assert [texts.size(each) for each in (TIB, MIB / 2)] == ["1.0 TiB", "0.5 MiB"]
     assert texts.size(TIB - GIB, 0) == "0.0/1023.0 GiB"
     assert texts.size(GIB, 0.4 * GIB) == "0.4/1.0 GiB"
     assert texts.size(GIB - MIB) == "1023.0 MiB"
-    assert texts.size(0, 0) == "0.0/0.0 MiB"
-
-
-def test_a_duration_is_told_in_its_two_largest_units() -> None:
-    seconds = (0, 59, 60, 3599, 3600, 86_399, 86_400, 100 * 86_400 + 3659)
-    said = ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "100d 1h"]
-    assert list(map(texts.duration, seconds)) == said
 
 
 def test_figures_in_words() -> None:
+    seconds = (0, 59, 60, 3599, 3600, 86_399, 86_400, 100 * 86_400 + 3659)
+    said = ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "100d 1h"]
+    assert list(map(texts.duration, seconds)) == said
     assert [texts.percent(each) for each in (0, 0.126, 1.5)] == ["0 %", "13 %", "150 %"]
     said = ["0 rows", "1 row", "2 rows", "1,234 rows"]
     assert [texts.count(each, "row") for each in (0, 1, 2, 1234)] == said
     states = ["unknown", "paused", "stopped", "io-error", *["running"] * 1000]
-    machines = [replace(WEB, status=status) for status in states]
-    said = "1,000 running, 1 stopped, 1 io-error, 1 paused, 1 unknown"
-    assert texts.tally(machines) == said
+    tally = texts.tally([replace(WEB, status=status) for status in states])
+    assert tally == "1,000 running, 1 stopped, 1 io-error, 1 paused, 1 unknown"
 
 
-@pytest.mark.parametrize(
-    ("quorate", "quorum"),
-    [
-        (True, ", quorate"),
-        (False, ", NOT QUORATE, so nothing can be started"),
-        (None, ""),
-    ],
-)
+QUORUM = {
+    True: ", quorate",
+    False: ", NOT QUORATE, so nothing can be started",
+    None: "",
+}
+
+
+@pytest.mark.parametrize(("quorate", "quorum"), QUORUM.items())
 def test_the_text_of_an_infrastructure(quorate: bool | None, quorum: str) -> None:
     load = [0.5, 0.25, 10.0]
     full = Node("a", "online", 0.0, 16, GIB, 2 * GIB, MIB, GIB, 0, load, "9.1.2")
     nodes, totals = [full, Node("b", "offline")], Totals(2, 1, 0.0, 16, GIB, 2 * GIB)
-    found = Infrastructure("demo", quorate, nodes, totals, ["A note."])
+    found = models.Infrastructure("demo", quorate, nodes, totals, ["A note."])
     assert texts.infrastructure_text(found) == (
         f"Cluster demo{quorum}: 1 of 2 nodes online, CPU 0 % of 16, memory 1.0/2.0 GiB\n"
         "A note.\n"
@@ -69,16 +56,17 @@ def test_the_text_of_an_infrastructure(quorate: bool | None, quorum: str) -> Non
         "load 0.50 0.25 10.00, up 0s, version 9.1.2\n"
         "b offline"
     )
-    bare = Infrastructure(None, None, [], Totals(1, 0, None, None, None, None), [])
+    bare = models.Infrastructure(
+        None, None, [], Totals(1, 0, None, None, None, None), []
+    )
     assert texts.infrastructure_text(bare) == "0 of 1 node online"
 
 
 def test_the_text_of_machines() -> None:
     paused = replace(WEB, status="paused", cpus=1.5, tags=[], live=False, node="pve2")
     idle = replace(paused, cpu=0.0, uptime=0, lock="backup", type="lxc", live=True)
-    bare = replace(
-        idle, cpus=None, memory_total=None, uptime=None, name=None, lock=None
-    )
+    unknown = dict.fromkeys(("cpus", "memory_total", "uptime", "name", "lock"))
+    bare = replace(idle, **unknown)
     lost = replace(OFF, status="unknown", cpu=None, template=True, name="a\n b")
     machines = [WEB, OFF, paused, replace(paused, cpu=None), idle, bare, lost]
     found = Machines(machines, ["A note."])
@@ -100,12 +88,10 @@ def test_the_text_of_machines() -> None:
 
 def test_a_status_that_no_machine_has_names_those_there_are() -> None:
     found = Machines([WEB], ["A note."])
-    said = "is paused. There are: 1 running.\nA note."
-    assert texts.machines_text(found, [], None, "paused") == f"No machine {said}"
-    assert (
-        texts.machines_text(found, [], "pve1", "paused") == f"No machine on pve1 {said}"
-    )
-    assert texts.machines_text(Machines([], []), [], None, "paused") == "No machines."
+    said = "is x. There are: 1 running.\nA note."
+    assert texts.machines_text(found, [], None, "x") == f"No machine {said}"
+    assert texts.machines_text(found, [], "pve1", "x") == f"No machine on pve1 {said}"
+    assert texts.machines_text(Machines([], []), [], None, "x") == "No machines."
 
 
 @pytest.mark.parametrize(
@@ -118,8 +104,7 @@ def test_machines_that_do_not_fit_are_counted_by_node(
     machines = [replace(WEB, node="pve2"), OFF, *[WEB] * 1000]
     found = Machines(machines, [])
     text = texts.machines_text(found, machines, node, status)
-    tallies = "\npve1: 1,000 running, 1 stopped\npve2: 1 running\nvm_id name, "
-    assert tallies in text
+    assert "\npve1: 1,000 running, 1 stopped\npve2: 1 running\nvm_id" in text
     assert text.endswith(f"{MORE}Call list_machines with {filters} to see them.")
     text = texts.machines_text(found, machines, "a", "a")
     assert text.endswith(f"{MORE}The structured content has them all.")
@@ -144,8 +129,9 @@ def test_the_text_of_storages_begins_with_the_fullest() -> None:
     assert texts.storage_text(Storages([], ["A note."])) == "No storages.\nA note."
     text = texts.storage_text(Storages([nfs] * 1000, []))
     assert text.startswith("1,000 storages: 1,000 active\nnfs")
-    then = "The fullest are above; the structured content has them all."
-    assert text.endswith(MORE + then)
+    assert text.endswith(
+        f"{MORE}The fullest are above; the structured content has them all."
+    )
 
 
 @pytest.mark.parametrize(("then", "left"), [("x" * 49, 1102), ("x" * 48, 1101)])
@@ -155,21 +141,18 @@ def test_as_many_whole_rows_are_shown_as_fit(then: str, left: int) -> None:
     assert text.split("\n") == ["t", *shown, f"{left:,}{MORE}{then}"]
 
 
-@given(
-    rows=st.lists(st.integers(1, 300).map("x".__mul__), max_size=400),
-    top=st.lists(st.integers(0, 50).map("t".__mul__), min_size=1, max_size=5),
-    spare=st.integers(-2, 2),
-)
-def test_a_text_is_never_longer_than_it_may_be(
-    rows: list[str], top: list[str], spare: int
-) -> None:
+lines = st.integers(1, 300).map("x".__mul__)
+tops = st.lists(lines, min_size=1, max_size=5)
+
+
+@given(st.lists(lines, max_size=400), tops, st.integers(-2, 2))
+def test_a_text_is_never_too_long(rows: list[str], top: list[str], spare: int) -> None:
     rows.append("x" * (40_000 + spare - len("\n".join([*top, *rows, ""]))))
     whole = "\n".join([*top, *rows])
     text = texts.fit(list(top), rows, ["summary"], "Do this.")
     assert len(text) <= 40_000
-    if len(whole) <= 40_000:
-        assert text == whole
-    else:
+    if len(whole) > 40_000:
         shown = len(text.split("\n")) - len(top) - 2
         more = f"{len(rows) - shown:,}{MORE}Do this."
-        assert text == "\n".join([top[0], "summary", *top[1:], *rows[:shown], more])
+        whole = "\n".join([top[0], "summary", *top[1:], *rows[:shown], more])
+    assert text == whole
