@@ -32,7 +32,7 @@ def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
         server.client.cache_clear()
         answer = call("list_infrastructure")
         assert answer.is_error
-        assert answer.seconds < 1.5
+        assert answer.seconds < 2
         assert len(answer.text) <= 300
         assert "?" not in answer.text
         return answer.text
@@ -128,14 +128,8 @@ JSON = "HTTP/1.1 {}\nContent-Type: application/json\n\n{}"
 NOT_THE_API = [
     OK + "Content-Type: text/html\n\n<html>Please log in</html>",
     *(OK + "\n", OK + "\n\x80\xff", "HTTP/1.1 204 No Content\n\n"),
-    *(
-        JSON.format("200 OK", body)
-        for body in ("[]", "null", "1", '{"hello": "world"}')
-    ),
-    *(
-        JSON.format("200 OK", f'{{"data": {data}}}')
-        for data in ('"text"', "[1, 2]", "null")
-    ),
+    *(JSON.format("200 OK", body) for body in ("[]", "null", "1", '{"hello": 1}')),
+    *(JSON.format("200 OK", f'{{"data": {x}}}') for x in ('"x"', "[1, 2]", "null")),
     "HTTP/1.1 301 Moved\nLocation: https://127.0.0.1:1/login\n\n",
     "HTTP/1.1 302 Found\nLocation: /login\n\n",
     "HTTP/1.1 307 Temporary Redirect\nLocation: https://evil.example/\n\n",
@@ -286,7 +280,7 @@ def test_a_request_ends_with_its_scope_and_none_leaves_after_it(
         for _ in range(2):
             with pytest.raises(ProxmoxError, match="no answer within"):
                 proxmox.get_nodes()
-    assert 0.3 < time.monotonic() - began < 1
+    assert 0.3 < time.monotonic() - began < 2
     assert len(cluster.sent) == 1
 
 

@@ -98,8 +98,7 @@ def test_a_node_that_hangs_does_not_hold_up_the_lists(
         assert note.startswith("pve2 did not answer")
         assert "no answer within 1 s" in note
     infrastructure, listed, storage = answers
-    pve2 = infrastructure.data["nodes"][1]
-    assert (pve2["cpu"], pve2["load"]) == (0.05, None)
+    assert infrastructure.data["nodes"][1]["load"] is None
     assert dead(listed) == [101, 104, 106, 107, 201]
     assert len(storage.data["storages"]) == 8
     local = [s for s in storage.data["storages"] if s["nodes"] == ["pve2"]]
@@ -140,12 +139,12 @@ def test_an_answer_that_trickles_does_not_hold_up_the_list(
     raw["/nodes/pve2/qemu"] = trickle
     answer = call("list_machines")
     assert dead(answer) == [101, 104, 106, 107]
-    assert answer.seconds < impatient + 0.5
+    assert answer.seconds < impatient + 1
     raw["/nodes"] = raw["/cluster/resources"] = trickle
     answer = call("list_machines")
     assert answer.is_error
     assert "no answer within 1 s" in answer.text
-    assert answer.seconds < impatient + 0.5
+    assert answer.seconds < impatient + 1
 
 
 def test_a_node_without_statistics_is_asked(call: Call, demo: Cluster) -> None:
@@ -198,8 +197,8 @@ def test_where_nothing_can_be_had_the_list_is_an_error(
     call: Call, demo: Cluster, tool: str, node: Row, failing: list[str]
 ) -> None:
     for path in ("/cluster/resources", "/cluster/status", *failing):
-        own = path.endswith(("qemu", "lxc", "storage"))
-        demo.pve.fail("GET", path, 500, "no such node" if own else "it is broken")
+        known = path == "/nodes" or "cluster" in path
+        demo.pve.fail("GET", path, 500, "it is broken" if known else "no such node")
     answer = call(tool, **node)
     assert answer.is_error
     assert "it is broken" in answer.text
@@ -340,13 +339,17 @@ def test_a_node_is_asked_for_both_at_once_and_at_most_32_requests_are_in_flight(
         cluster.pve.add_node(f"pve{n}")
     flying: Counter[str] = Counter()
     most: Counter[str] = Counter()
-    original = cluster._original
+    original, full = cluster._original, asyncio.Event()
 
     async def count(request: Any, handler: Any, generic: Any, node: Any) -> Any:
         keys = ["all", node or "cluster"]
         flying.update(keys)
         most.update({key: max(flying[key] - most[key], 0) for key in keys})
-        await asyncio.sleep(0.15)
+        if flying["all"] == MAX_REQUESTS:
+            full.set()
+        if node:
+            await asyncio.wait_for(full.wait(), 5)
+            await asyncio.sleep(0.1)  # for one too many
         flying.subtract(keys)
         return await original(request, handler, generic, node)
 

@@ -30,9 +30,8 @@ def test_what_a_node_says_of_itself_wins_but_for_status_and_cpu() -> None:
     assert merge_node(listed, live) == merged
     assert merge_node(listed, None) == listed
     assert merge_node(Node("a", "online"), live).cpu == 0
-    assert (
-        merge_node(Node("a", "online", 0.0), NodeResources("a", "online", 1)).cpu == 0
-    )
+    live.cpu = 1.0
+    assert merge_node(Node("a", "online", 0.0), live).cpu == 0
 
 
 def test_the_rows_of_a_cluster_name_its_nodes() -> None:
@@ -69,8 +68,7 @@ def test_a_machine_that_migrates_is_where_resources_have_it(nodes: list[str]) ->
 keys = "name status lock tags qmpstatus template cpu cpus maxcpu mem maxmem uptime"
 anything = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.floats())
 vm_ids = {"vmid": st.integers(100, 105) | st.integers(100, 105).map(str)}
-nodes = st.sampled_from(["pve1", "pve2", "pve3"])
-kinds = st.sampled_from(["qemu", "lxc"])
+nodes, kinds = map(st.sampled_from, (["pve1", "pve2", "pve3"], ["qemu", "lxc"]))
 more = dict.fromkeys(keys.split(), anything)
 live_rows = st.fixed_dictionaries(vm_ids, optional=more)
 rows = st.fixed_dictionaries({**vm_ids, "node": nodes, "type": kinds}, optional=more)

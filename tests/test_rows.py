@@ -52,8 +52,7 @@ def test_every_figure_of_a_machine_is_read_from_its_own_key() -> None:
     machine = Machine(100, "web", "pve1", "qemu", "stopped", *figures, True)
     assert read_machine(100, row, {}) == machine
     assert read_machine(100, None, row) == replace(machine, live=False)
-    del row["cpus"]
-    assert read_machine(100, row, {}).cpus == 9
+    assert read_machine(100, VM | {"maxcpu": 9}, {}).cpus == 9
     bare = {"node": "a", "type": "lxc", "status": None, "lock": "", "tags": None}
     nothing = (None, None, None, None, None, False, None, [], True)
     assert read_machine(5, bare, {}) == Machine(
@@ -99,19 +98,16 @@ def test_a_machine_on_an_offline_node_is_unknown_and_keeps_its_size() -> None:
     assert read_machine(1, row, {}, {"pve1"}) == replace(known, live=True)
 
 
-def test_the_sizes_of_a_storage_are_known_while_it_is_active() -> None:
-    row = {"storage": "nfs", "type": "nfs", "shared": 1, "content": "iso,,images"}
+def test_a_storage_has_sizes_while_it_is_active_and_its_resource_if_known() -> None:
+    row: Row = {"storage": "nfs", "type": "nfs", "shared": 1, "content": "iso,,images"}
     row |= {"active": 1, "used": 2, "total": 3, "avail": 1}
     nfs = Storage("nfs", "nfs", ["a"], True, True, ["images", "iso"], 2, 3, 1)
     assert rows.read_storage("a", row) == nfs
     dead = rows.read_storage("a", {"storage": "b", "used": 0, "total": 0, "avail": 0})
     assert dead == Storage("b", "unknown", ["a"], False, False, [], None, None, None)
-
-
-def test_a_storage_of_resources_is_available_or_unknown() -> None:
-    row: Row = {"storage": "nfs", "node": "a", "plugintype": "nfs", "shared": "1"}
-    row |= {"status": "available", "content": "iso", "disk": 2, "maxdisk": 3}
-    known = Storage("nfs", "nfs", ["a"], True, True, ["iso"], 2, 3, None)
+    row = {"storage": "nfs", "node": "a", "plugintype": "nfs", "shared": "1"}
+    row |= {"status": "available", "content": "images,iso", "disk": 2, "maxdisk": 3}
+    known = replace(nfs, available=None)
     assert rows.read_storage_resource(row, {"b"}) == known
     unknown = replace(known, active=None, used=None, total=None)
     assert rows.read_storage_resource(row, {"a"}) == unknown

@@ -16,24 +16,21 @@ OFF = replace(WEB, vm_id=101, status="stopped", tags=[], live=False)
 MORE = " more rows are not shown. "
 
 
-def test_a_size_is_in_the_unit_that_fits_the_total() -> None:
+def test_figures_in_words() -> None:
     assert texts.size(10 * TIB, 6 * TIB) == "6.0/10.0 TiB"
     assert [texts.size(each) for each in (TIB, MIB / 2)] == ["1.0 TiB", "0.5 MiB"]
     assert texts.size(TIB - GIB, 0) == "0.0/1023.0 GiB"
     assert texts.size(GIB, 0.4 * GIB) == "0.4/1.0 GiB"
     assert texts.size(GIB - MIB) == "1023.0 MiB"
-
-
-def test_figures_in_words() -> None:
     seconds = (0, 59, 60, 3599, 3600, 86_399, 86_400, 100 * 86_400 + 3659)
     said = ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "100d 1h"]
     assert list(map(texts.duration, seconds)) == said
     assert [texts.percent(each) for each in (0, 0.126, 1.5)] == ["0 %", "13 %", "150 %"]
     said = ["0 rows", "1 row", "2 rows", "1,234 rows"]
     assert [texts.count(each, "row") for each in (0, 1, 2, 1234)] == said
-    states = ["unknown", "paused", "stopped", "io-error", *["running"] * 1000]
+    states = ["unknown", "watchdog", "stopped", "io-error", *["running"] * 1000]
     tally = texts.tally([replace(WEB, status=status) for status in states])
-    assert tally == "1,000 running, 1 stopped, 1 io-error, 1 paused, 1 unknown"
+    assert tally == "1,000 running, 1 stopped, 1 io-error, 1 watchdog, 1 unknown"
 
 
 QUORUM = {
@@ -94,20 +91,16 @@ def test_a_status_that_no_machine_has_names_those_there_are() -> None:
     assert texts.machines_text(Machines([], []), [], None, "x") == "No machines."
 
 
-@pytest.mark.parametrize(
-    ("node", "status", "filters"),
-    [(None, None, "node or status"), ("a", None, "status"), (None, "a", "node")],
-)
-def test_machines_that_do_not_fit_are_counted_by_node(
-    node: str | None, status: str | None, filters: str
-) -> None:
-    machines = [replace(WEB, node="pve2"), OFF, *[WEB] * 1000]
-    found = Machines(machines, [])
-    text = texts.machines_text(found, machines, node, status)
+def test_machines_that_do_not_fit_are_counted_by_node() -> None:
+    shown = [replace(WEB, node="pve2"), OFF, *[WEB] * 1000]
+    found = Machines(shown, [])
+    text = texts.machines_text(found, shown, "a", "b")
     assert "\npve1: 1,000 running, 1 stopped\npve2: 1 running\nvm_id" in text
-    assert text.endswith(f"{MORE}Call list_machines with {filters} to see them.")
-    text = texts.machines_text(found, machines, "a", "a")
     assert text.endswith(f"{MORE}The structured content has them all.")
+    wider = {"node or status": (None, None), "status": ("a", None), "node": (None, "b")}
+    for filters, values in wider.items():
+        text = texts.machines_text(found, shown, *values)
+        assert text.endswith(f"{MORE}Call list_machines with {filters} to see them.")
 
 
 def test_the_text_of_storages_begins_with_the_fullest() -> None:
@@ -129,9 +122,8 @@ def test_the_text_of_storages_begins_with_the_fullest() -> None:
     assert texts.storage_text(Storages([], ["A note."])) == "No storages.\nA note."
     text = texts.storage_text(Storages([nfs] * 1000, []))
     assert text.startswith("1,000 storages: 1,000 active\nnfs")
-    assert text.endswith(
-        f"{MORE}The fullest are above; the structured content has them all."
-    )
+    then = "The fullest are above; the structured content has them all."
+    assert text.endswith(MORE + then)
 
 
 @pytest.mark.parametrize(("then", "left"), [("x" * 49, 1102), ("x" * 48, 1101)])
