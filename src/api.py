@@ -71,15 +71,16 @@ def within(seconds: float) -> Iterator[None]:
         _scope.end = around
 
 
-def look(call: Callable[..., T], *args: Any) -> T | ProxmoxError:
+def look(call: Callable[..., T], *args: Any, **options: Any) -> T | ProxmoxError:
     """What a look within a longer wait gives, be it an error.
 
     It may not use up the wait around it, or is its last.
     """
     with within(max(min(time_left(), LOOK_PATIENCE), CONNECT_TIMEOUT)):
         try:
-            return call(*args)
+            return call(*args, **options)
         except ProxmoxError as error:
+            log.debug("%s", error)
             return error
 
 

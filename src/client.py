@@ -6,16 +6,15 @@ bytes, CPU is a fraction 0..1, times are seconds; what Proxmox does not say is N
 
 from __future__ import annotations
 
-from typing import Any
-
 import requests
 from proxmoxer import ProxmoxAPI  # type: ignore[import-untyped]
 
 from src import notes
 from src.api import Api, check_target
-from src.fanout import ask_nodes
+from src.attention import needs_attention
+from src.fanout import Progress, ask_nodes
 from src.guest import find_machine, read_state
-from src.merge import add_up, merge_machines, merge_node, merge_storages
+from src.merge import add_up, merge_machines, merge_nodes, merge_storages
 from src.models import (
     Action,
     Infrastructure,
@@ -27,9 +26,12 @@ from src.models import (
     Storage,
     Storages,
 )
-from src.power import Progress, switch
-from src.rows import flag, read_node, read_node_resources
+from src.power import Cancelled, switch
+from src.rows import read_cluster, read_node, read_node_resources
 from src.settings import Settings
+
+# A node checks its storages one after another, and a dead NFS server costs it 10 s.
+STORAGE_PATIENCE = 30.0
 
 
 class ProxmoxClient:
@@ -77,33 +79,25 @@ class ProxmoxClient:
         return read_node_resources(node, row)
 
     def get_overview(self) -> Infrastructure:
-        """The cluster's name and quorum, every node, and the totals of the online ones.
+        """What needs attention, name and quorum, every node, totals of the online ones.
 
-        GET /nodes, /cluster/status, and /nodes/{node}/status of every node that is not
-        offline. Raises ProxmoxError where nothing at all could be had.
+        GET /nodes, /cluster/status, /cluster/resources, and /nodes/{node}/status of every
+        node that is not offline; one that does not answer is unknown. Raises ProxmoxError
+        where nothing at all could be had.
         """
-        answers = ask_nodes(self._api, ["status"], "status", {})
-        live: dict[str, Any] = {name: row for (name, _), row in answers.came.items()}
-        nodes = [
-            merge_node(
-                read_node(row),
-                read_node_resources(name, live[name]) if name in live else None,
-            )
-            for name, row in sorted(answers.nodes.items())
-        ]
-        clusters = [row for row in answers.cluster if row.get("type") == "cluster"]
-        cluster = clusters[0] if clusters else {}
-        missing = "load, version and fresh figures are missing"
-        said = notes.failed_nodes(answers.errors, missing)
-        # Without the right to ask (403) both are null, as on a standalone host.
-        if answers.cluster_error and answers.cluster_error.code != 403:
-            said.append(notes.no_cluster(answers.cluster_error))
+        answers = ask_nodes(self._api, ["status"], {"status": {}, "resources": {}})
+        live = {name: row for (name, _), row in answers.came.items()}
+        nodes = merge_nodes(answers.nodes, live, answers.silent, answers.resources)
+        cluster, quorate = read_cluster(answers.cluster.get("status", []))
         return Infrastructure(
-            cluster=cluster.get("name"),
-            quorate=flag(cluster.get("quorate")) if cluster else None,
+            attention=needs_attention(
+                nodes, quorate, answers.silent, answers.resources
+            ),
+            cluster=cluster,
+            quorate=quorate,
             nodes=nodes,
             totals=add_up(nodes),
-            notes=said,
+            notes=notes.about_nodes(answers),
         )
 
     def get_all_machines(self, node: str | None = None) -> Machines:
@@ -114,21 +108,18 @@ class ProxmoxClient:
         /vms/ID. Raises ProxmoxError where nothing at all could be had, and for a node
         that does not exist.
         """
-        answers = ask_nodes(
-            self._api, ["qemu", "lxc"], "resources", {"type": "vm"}, node
-        )
+        cluster = {"resources": {"type": "vm"}}
+        answers = ask_nodes(self._api, ["qemu", "lxc"], cluster, node)
         answers.raise_if_empty()
         machines = [
             machine
             for machine in merge_machines(
-                answers.cluster, answers.came, answers.offline
+                answers.resources, answers.came, answers.offline
             )
             if node in (None, machine.node)
         ]
-        said = notes.missing(answers, "machines")
-        if not machines and not answers.errors:
-            right = "VM.Audit on /vms"
-            said.append(notes.nothing_shown("machines", right, self.settings.token_id))
+        token = self.settings.token_id
+        said = notes.about_machines(answers, machines, node, token)
         return Machines(machines, said)
 
     def get_storage_status(self, node: str) -> list[Storage]:
@@ -141,25 +132,24 @@ class ProxmoxClient:
         rows = self._api.rows(self._api.root.nodes(node).storage, node)
         return merge_storages([], {node: rows}, (), ())
 
-    def get_all_storage(self) -> Storages:
+    def get_all_storage(self, progress: Progress | None = None) -> Storages:
         """Every storage of every node, a shared one once, by name and node.
 
-        GET /nodes/{node}/storage of every node that is not offline, and for the others
-        /cluster/resources?type=storage. Proxmox leaves out those without
-        Datastore.Audit on /storage/ID. Raises ProxmoxError where nothing at all could
-        be had.
+        GET /nodes/{node}/storage of every node that is not offline, waited for up to
+        30 s, and for the others /cluster/resources?type=storage. Proxmox leaves out those
+        without Datastore.Audit on /storage/ID. Raises ProxmoxError where nothing at all
+        could be had.
         """
-        answers = ask_nodes(self._api, ["storage"], "resources", {"type": "storage"})
+        cluster = {"resources": {"type": "storage"}}
+        answers = ask_nodes(
+            self._api, ["storage"], cluster, None, STORAGE_PATIENCE, progress
+        )
         answers.raise_if_empty()
         live = {name: rows for (name, _), rows in answers.came.items()}
         storages = merge_storages(
-            answers.cluster, live, answers.errors, answers.offline
+            answers.resources, live, answers.errors, answers.offline
         )
-        said = notes.missing(answers, "storages")
-        said += notes.inactive_somewhere(storages, live)
-        if not storages and not answers.errors:
-            right = "Datastore.Audit on /storage"
-            said.append(notes.nothing_shown("storages", right, self.settings.token_id))
+        said = notes.about_storages(answers, storages, self.settings.token_id)
         return Storages(storages, said)
 
     def get_machine_status(self, node: str, vm_id: int) -> Machine:
@@ -172,13 +162,18 @@ class ProxmoxClient:
         return read_state(self._api, find_machine(self._api, node, vm_id))
 
     def set_machine_state(
-        self, node: str, vm_id: int, action: Action, progress: Progress | None = None
+        self,
+        node: str,
+        vm_id: int,
+        action: Action,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
     ) -> PowerResult:
         """Start, stop (cut the power), shut down or reboot a machine, and wait for it.
 
         POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}, once; then its task and
         the live state are read, 45 s in all, and `progress` is called about every
-        second. Writes the audit trail. Raises ProxmoxError where the action was refused
-        or failed, or where its outcome is unknown.
+        second. Once `cancelled` says so nothing is sent. Writes the audit trail. Raises
+        ProxmoxError where the action was refused or failed, or its outcome is unknown.
         """
-        return switch(self._api, node, vm_id, action, progress)
+        return switch(self._api, node, vm_id, action, progress, cancelled)

@@ -20,6 +20,7 @@ import requests
 from proxmoxer import ResourceException  # type: ignore[import-untyped]
 
 from src.errors import ProxmoxError
+from src.rows import clean
 from src.settings import Settings
 
 TRUSTED_ONLY = "; or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
@@ -120,7 +121,7 @@ def not_the_api(settings: Settings) -> ProxmoxError:
 def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxError:
     """What an HTTP status of 400 or more means."""
     code, token = int(error.status_code), settings.token_id
-    said = _words(error).replace(settings.token_secret, "***")[:500]
+    said = clean(_words(error).replace(settings.token_secret, "***"), 500)
     if code == 401:
         return ProxmoxError(
             f"Proxmox does not accept the API token {token} ({said or 'no reason'})",
@@ -157,7 +158,7 @@ def _words(error: ResourceException) -> str:
         texts = error.errors.items()
         # proxmoxer has bytes there for a body that is not JSON, be it empty.
         said += "".join(f" {k}: {v}" for k, v in texts if isinstance(v, str))
-    return " ".join(said.split())
+    return said
 
 
 def _forbidden(said: str, settings: Settings) -> ProxmoxError:

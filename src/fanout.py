@@ -2,11 +2,12 @@
 
 ask_nodes    asks the cluster and each node that is not offline
 Answers      what came, and what went wrong
+Progress     how it tells that it still waits
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from src.rows import Row
 
 LIST_PATIENCE = 10.0  # a node that has not answered by then counts as not answering
 
+Progress = Callable[[float, float, str], None]  # seconds so far, at most, what for
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -26,43 +29,60 @@ class Answers:
 
     `nodes` has the rows of /nodes by name, `offline` those of the wanted nodes that are;
     `came` the answers by (node, path), `errors` the first one of each node that failed;
-    `cluster` the rows of /cluster/..., or `cluster_error` why they did not come.
+    `cluster` the rows of /cluster/{path} by path, `cluster_errors` why some did not come.
     """
 
     nodes: dict[str, Row]
     offline: set[str]
     came: dict[tuple[str, str], Any]
     errors: dict[str, ProxmoxError]
-    cluster: list[Row]
-    cluster_error: ProxmoxError | None
+    cluster: dict[str, list[Row]]
+    cluster_errors: dict[str, ProxmoxError]
+
+    @property
+    def resources(self) -> list[Row]:
+        return self.cluster.get("resources", [])
+
+    @property
+    def silent(self) -> set[str]:
+        """The nodes that should have answered and did not answer anything."""
+        heard = {node for node, _ in self.came}
+        return {
+            node
+            for node, error in self.errors.items()
+            if node not in heard and error.answer_lost
+        }
 
     def raise_if_empty(self) -> None:
         """Raise what went wrong, where nothing at all could be had."""
-        if self.cluster_error and self.errors and not self.came:
-            raise self.cluster_error
+        if self.cluster_errors and self.errors and not self.came:
+            raise next(iter(self.cluster_errors.values()))
 
 
 def ask_nodes(
     api: Api,
     paths: Sequence[str],
-    cluster: str,
-    params: Mapping[str, str],
+    cluster: Mapping[str, Mapping[str, str]],
     only: str | None = None,
+    patience: float | None = None,
+    progress: Progress | None = None,
 ) -> Answers:
     """Ask /nodes/{node}/{path} of every node that is not offline, or of one.
 
-    /nodes and /cluster/{cluster} are asked beside them. Raises ProxmoxError where no
-    node is known, and for one that does not exist.
+    /nodes is asked beside them, and each /cluster/{path} of `cluster` with its parameters.
+    Raises ProxmoxError where no node is known, and for one that does not exist.
     """
     if only is not None:
-        check_target(only)
+        check_target(only.replace(".", "-"))  # a full name is no node, but no harm
     pool = ThreadPoolExecutor(MAX_REQUESTS)
-    with within(LIST_PATIENCE):
-        patience = time_left()
+    with within(patience or LIST_PATIENCE):
         try:
             listing = pool.submit(scoped(api.rows, api.root.nodes))
-            beside = pool.submit(scoped(_ask_cluster, api, cluster, params))
-            nodes = _nodes(api, listing, beside)
+            beside = {
+                path: pool.submit(scoped(_ask_cluster, api, path, params))
+                for path, params in cluster.items()
+            }
+            nodes = _nodes(api, listing, beside.values())
             if only is not None and only not in nodes:
                 raise unknown_node(only, nodes)
             wanted = sorted(nodes) if only is None else [only]
@@ -74,26 +94,49 @@ def ask_nodes(
                 for name in wanted
                 if name not in offline
             }
-            wait([beside, *asked.values()], time_left())
+            _wait([*beside.values(), *asked.values()], progress)
         finally:
             # What hangs ends by its own timeout; nobody waits for it.
             pool.shutdown(wait=False, cancel_futures=True)
-    came: dict[tuple[str, str], Any] = {}
-    errors: dict[str, ProxmoxError] = {}
+    return _collect(api, nodes, offline, asked, beside, patience or LIST_PATIENCE)
+
+
+def _collect(
+    api: Api,
+    nodes: dict[str, Row],
+    offline: set[str],
+    asked: Mapping[tuple[str, str], Future[Any]],
+    beside: Mapping[str, Future[list[Row]]],
+    patience: float,
+) -> Answers:
+    """The Answers of what has ended; what has not is too slow."""
+    answers = Answers(nodes, offline, {}, {}, {}, {})
     for (name, path), future in asked.items():
         try:
-            came[name, path] = _result(future, api, patience, name)
+            answers.came[name, path] = _result(future, api, patience, name)
         except ProxmoxError as error:
-            errors.setdefault(name, error)
-    try:
-        rows, cluster_error = _result(beside, api, patience), None
-    except ProxmoxError as error:
-        rows, cluster_error = [], error
-    return Answers(nodes, offline, came, errors, rows, cluster_error)
+            answers.errors.setdefault(name, error)
+    for path, future in beside.items():
+        try:
+            answers.cluster[path] = _result(future, api, patience)
+        except ProxmoxError as error:
+            answers.cluster_errors[path] = error
+    return answers
+
+
+def _wait(futures: Collection[Future[Any]], progress: Progress | None) -> None:
+    """Wait for all, to the deadline, and tell about it every second."""
+    patience = time_left()
+    pending = set(futures)
+    while pending and (left := time_left()) > 0:
+        pending = wait(pending, min(1.0, left)).not_done
+        if pending and progress:
+            doing = f"{len(pending)} answers are missing"
+            progress(patience - time_left(), patience, doing)
 
 
 def _nodes(
-    api: Api, listing: Future[list[Row]], beside: Future[list[Row]]
+    api: Api, listing: Future[list[Row]], beside: Collection[Future[list[Row]]]
 ) -> dict[str, Row]:
     """The rows of /nodes by name; where that fails, the nodes the cluster names."""
     patience = time_left()
@@ -101,10 +144,14 @@ def _nodes(
     try:
         rows = _result(listing, api, patience)
     except ProxmoxError as error:
-        wait([beside], time_left())
-        try:
-            rows = named_nodes(_result(beside, api, patience))
-        except ProxmoxError:
+        wait(beside, time_left())
+        rows = []
+        for future in beside:
+            try:
+                rows = rows or named_nodes(_result(future, api, patience))
+            except ProxmoxError:
+                continue
+        if not rows:
             raise error from None
     return {
         str(row["node"]): {**row, "status": row.get("status") or "unknown"}
@@ -132,7 +179,7 @@ def _ask(api: Api, node: str, path: str) -> Any:
     try:
         return api.rows(resource, node)
     except ProxmoxError as error:
-        # A VM that vanishes meanwhile fails the whole list, once.
+        # A VM that vanishes, a container that is being killed fail a whole list, once.
         if error.code != 500 or path == "storage":
             raise
         return api.rows(resource, node)

@@ -3,7 +3,9 @@
 find_machine      its row of /cluster/resources, or why there is none
 relocate          the same once more, after it may have moved
 read_state        its live state
-send_action       the one POST
+read_tasks        what is under way on it, and what has lately been
+has_quorum        whether anything can be started
+send_action       a POST
 exit_status       what a task ended with, None while it runs
 log_tail          the last lines of a task's log
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from src.api import Api, check_target
+from src.api import Api, check_target, look
 from src.errors import ProxmoxError
 from src.failures import (
     machine_elsewhere,
@@ -22,11 +24,11 @@ from src.failures import (
     unknown_machine,
     unknown_node,
 )
-from src.models import Action, Machine
-from src.rows import Row, find_row, read_machine
+from src.models import Action, Machine, Task
+from src.rows import Row, clean, find_row, read_cluster, read_machine, read_task
 
 UPID = re.compile(r"UPID:([a-zA-Z0-9-]+)(:[0-9A-Fa-f]{8,9}){3}:[^/\s?#%]+:")
-LOG_LINES, LOG_CHARACTERS = 5, 200
+LOG_LINES = 5
 
 
 def find_machine(api: Api, node: str, vm_id: int) -> Row:
@@ -34,10 +36,10 @@ def find_machine(api: Api, node: str, vm_id: int) -> Row:
 
     Raises ProxmoxError, which names the right node where it is on another one.
     """
-    check_target(node, vm_id)
+    check_target(node.replace(".", "-"), vm_id)
     rows = api.rows(api.root.cluster.resources)
     nodes = {str(row["node"]): row for row in rows if row.get("type") == "node"}
-    if node not in nodes:
+    if node not in nodes:  # as also a full name is, pve1.example.com
         raise unknown_node(node, nodes)
     found = find_row(vm_id, rows)
     if found is None:
@@ -51,8 +53,13 @@ def find_machine(api: Api, node: str, vm_id: int) -> Row:
 
 
 def relocate(api: Api, found: Row) -> Row:
-    """Its row of GET /cluster/resources?type=vm now: HA and migrations move machines."""
-    rows = api.rows(api.root.cluster.resources, type="vm")
+    """Its row of GET /cluster/resources?type=vm now: HA and migrations move machines.
+
+    The row as it was where that cannot be had.
+    """
+    rows = look(api.rows, api.root.cluster.resources, type="vm")
+    if isinstance(rows, ProxmoxError):
+        return found
     return find_row(int(found["vmid"]), rows) or found
 
 
@@ -63,18 +70,28 @@ def read_state(api: Api, found: Row) -> Machine:
     return read_machine(int(found["vmid"]), {**row, "node": node, "type": kind}, {})
 
 
-def send_action(api: Api, found: Row, action: Action) -> str:
+def read_tasks(api: Api, found: Row) -> list[Task]:
+    """GET /nodes/{node}/tasks?vmid={vm_id}&source=all: those that run, then the newest.
+
+    They answer though the node's daemon hangs. None where they cannot be had: what is
+    asked here only helps.
+    """
+    node, vm_id = str(found["node"]), int(found["vmid"])
+    tasks = api.root.nodes(node).tasks
+    rows = look(api.rows, tasks, node, vmid=vm_id, limit=20, source="all")
+    return [] if isinstance(rows, ProxmoxError) else [read_task(row) for row in rows]
+
+
+def has_quorum(api: Api) -> bool | None:
+    """GET /cluster/status: None on a standalone host, and where it cannot be had."""
+    rows = look(api.rows, api.root.cluster.status)
+    return None if isinstance(rows, ProxmoxError) else read_cluster(rows)[1]
+
+
+def send_action(api: Api, found: Row, action: Action, **params: int) -> str:
     """POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}; the UPID of its task."""
     node, resource = str(found["node"]), _resource(api, found).status(action)
-    # A shutdown under way holds the guest's lock, on which a plain stop fails.
-    overrule = {"overrule-shutdown": 1} if action == "stop" else {}
-    try:
-        task = api.post(resource, node, **overrule)
-    except ProxmoxError as error:
-        # PVE before 8.2 does not know the parameter, and HA does not allow it.
-        if not overrule or error.code != 400:
-            raise
-        task = api.post(resource, node)
+    task = api.post(resource, node, **params)
     if not isinstance(task, str) or not UPID.fullmatch(task):
         raise not_the_api(api.settings)
     return task
@@ -86,15 +103,15 @@ def exit_status(api: Api, task: str) -> str | None:
     row = api.row(api.root.nodes(node).tasks(task).status, node)
     if row.get("status") != "stopped":
         return None
-    return str(row.get("exitstatus") or "no exit status")
+    return clean(row.get("exitstatus") or "no exit status")
 
 
 def log_tail(api: Api, task: str) -> list[str]:
-    """GET /nodes/{node}/tasks/{upid}/log: its last lines."""
+    """GET /nodes/{node}/tasks/{upid}/log: its last lines, cut to length."""
     node = task.split(":")[1]
     rows = api.rows(api.root.nodes(node).tasks(task).log, node, limit=1000)
-    lines = [str(row.get("t") or "").strip()[:LOG_CHARACTERS] for row in rows]
-    return [line for line in lines if line][-LOG_LINES:]
+    lines = [clean(row.get("t") or "") for row in rows]
+    return [line for line in lines if line not in ("", "no content")][-LOG_LINES:]
 
 
 def _resource(api: Api, found: Row) -> Any:

@@ -1,9 +1,10 @@
 """Many answers to one list: pure functions.
 
 add_up             the totals of the nodes
-merge_node         a node of /nodes and what it says of itself
+merge_nodes        the nodes of /nodes and what they say of themselves
 named_nodes        the nodes that a cluster's rows name, where /nodes failed
 merge_machines     what the nodes say live over /cluster/resources, each machine once
+select_machines    those that some filters let pass
 merge_storages     the storages of all nodes, a shared one once
 """
 
@@ -19,6 +20,8 @@ from src.rows import (
     flag,
     integer,
     read_machine,
+    read_node,
+    read_node_resources,
     read_storage,
     read_storage_resource,
 )
@@ -37,14 +40,44 @@ def add_up(nodes: list[Node]) -> Totals:
     return Totals(
         nodes=len(nodes),
         online=len(online),
-        cpu=sum(cpu * cpus for cpu, cpus in busy) / weight if weight else None,
+        cpu=round(sum(cpu * n for cpu, n in busy) / weight, 4) if weight else None,
         cpus=total(node.cpus for node in online),
         memory_used=total(node.memory_used for node in online),
         memory_total=total(node.memory_total for node in online),
     )
 
 
-def merge_node(node: Node, live: NodeResources | None) -> Node:
+def merge_nodes(
+    rows: Mapping[str, Row],
+    live: Mapping[str, Row],
+    silent: Collection[str],
+    resources: list[Row],
+) -> list[Node]:
+    """The nodes of /nodes by name, with what those that answered say of themselves.
+
+    Those in `silent` are unknown, whatever /nodes says: the cluster needs 8 s to notice
+    a dead node, and a hung daemon it never notices. `resources` tell HA maintenance.
+    """
+    leaving = {
+        row.get("node")
+        for row in resources
+        if row.get("type") == "node" and row.get("hastate") == "maintenance"
+    }
+    return [
+        replace(
+            Node(name, "unknown")
+            if name in silent
+            else _merge_node(
+                read_node(row),
+                read_node_resources(name, live[name]) if name in live else None,
+            ),
+            maintenance=name in leaving,
+        )
+        for name, row in sorted(rows.items())
+    ]
+
+
+def _merge_node(node: Node, live: NodeResources | None) -> Node:
     """A node of /nodes with its own live figures; its status and cpu stay."""
     if live is None:
         return node
@@ -60,10 +93,12 @@ def merge_node(node: Node, live: NodeResources | None) -> Node:
 def named_nodes(cluster: list[Row]) -> list[Row]:
     """Rows like those of /nodes, from /cluster/status or /cluster/resources.
 
-    The first has rows of nodes, with their membership, the other rows that are on them.
+    The first has rows of nodes with their membership; the other has the rows of /nodes
+    too, unless it was asked for one type, and then rows that are on them.
     """
     online: dict[Any, str] = {0: "offline", 1: "online"}
-    return [
+    nodes = [row for row in cluster if row.get("type") == "node" and "node" in row]
+    return nodes or [
         {
             "node": row.get("node") or row.get("name"),
             "status": online.get(row.get("online"), "unknown"),
@@ -99,6 +134,19 @@ def merge_machines(
     return [
         read_machine(vm_id, answered.get(vm_id), known.get(vm_id, {}), offline)
         for vm_id in sorted(known.keys() | answered.keys())
+    ]
+
+
+def select_machines(
+    machines: list[Machine], status: str | None, name: str | None
+) -> list[Machine]:
+    """Those in this state, and with this in their name or in a tag, in any case."""
+    part = (name or "").lower()
+    return [
+        machine
+        for machine in machines
+        if status in (None, machine.status)
+        and any(part in word.lower() for word in (machine.name or "", *machine.tags))
     ]
 
 

@@ -3,7 +3,8 @@
 Node, NodeResources, Totals, Infrastructure    the physical servers
 Machine, Machines                              VMs and containers
 Storage, Storages                              storages
-PowerResult, Action                            what a power action did; what there is
+PowerResult, Action, goal                      what a power action did; what there is
+Task, succeeded                                what is or was under way on a machine
 NODE_PATTERN, MAX_NODE_NAME, MIN_VM_ID, MAX_VM_ID    of names and ids
 
 Sizes are bytes, CPU is a fraction 0..1, times are seconds; what is not known is None.
@@ -23,12 +24,13 @@ Action = Literal["start", "stop", "shutdown", "reboot"]
 
 @dataclass
 class Node:
-    """A physical server. Its figures are null while it is offline and without Sys.Audit
-    on /nodes/NODE. cpu is a fraction of all cpus; memory and disk (the root file
-    system) are bytes, uptime is seconds, load is the averages of 1, 5, 15 minutes."""
+    """A physical server. Its figures are null while it is offline or does not answer,
+    and without Sys.Audit on /nodes/NODE. cpu is a fraction of all cpus; memory and disk
+    (the root file system) are bytes, uptime is seconds, load is the averages of 1, 5, 15
+    minutes. In (HA) maintenance HA moves its machines away."""
 
     node: str
-    status: str  # online | offline | unknown (no statistics; usually it still answers)
+    status: str  # online | offline | unknown (no statistics, or it does not answer)
     cpu: float | None = None
     cpus: int | None = None
     memory_used: int | None = None
@@ -38,6 +40,7 @@ class Node:
     uptime: int | None = None
     load: list[float] | None = None
     version: str | None = None
+    maintenance: bool = False
 
 
 @dataclass
@@ -62,37 +65,48 @@ class Totals:
 
 @dataclass
 class Infrastructure:
-    """The cluster. cluster and quorate are null on a standalone host and without
-    Sys.Audit on /. notes say what could not be had."""
+    """The cluster. attention says what a person should look at. cluster and quorate are
+    null on a standalone host and without Sys.Audit on /. notes have the tally and say what
+    could not be had; not_shown counts the nodes that are left out, there being too many.
+    Keys that are left out hold their default."""
 
+    attention: list[str]
     cluster: str | None
     quorate: bool | None
     nodes: list[Node]
     totals: Totals
     notes: list[str]
+    not_shown: int = 0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Machine:
     """A VM (qemu) or container (lxc). cpu is a fraction of its cpus, memory is bytes,
-    uptime is seconds; null where unknown. status is running, stopped, unknown (its node
-    is offline) or a QEMU state such as paused. live is false for the last known state
-    of a machine whose node did not answer."""
+    uptime is seconds; null where unknown, and while it is stopped. status is running,
+    stopped, unknown (its node is offline) or a QEMU state such as paused. ha is its state
+    in HA, null where HA does not manage it. live is false for the last known state of a
+    machine whose node did not answer. Keys that are left out hold their default."""
 
     vm_id: int
-    name: str | None
+    name: str | None = None
     node: str
     type: str
     status: str
-    cpu: float | None
-    cpus: float | None
-    memory_used: int | None
-    memory_total: int | None
-    uptime: int | None
-    template: bool
-    lock: str | None
-    tags: list[str]
-    live: bool
+    cpu: float | None = None
+    cpus: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+    uptime: int | None = None
+    template: bool = False
+    lock: str | None = None
+    tags: tuple[str, ...] = ()
+    ha: str | None = None
+    live: bool = True
+
+    @property
+    def managed(self) -> bool:
+        """Whether HA starts and stops it: what is asked of it is only a request then."""
+        return self.ha not in (None, "ignored")
 
     @property
     def label(self) -> str:
@@ -102,13 +116,17 @@ class Machine:
 
 @dataclass
 class Machines:
-    """Every machine, by vm_id. notes say what could not be had."""
+    """The machines that match, by vm_id. notes have the tally and say what could not be
+    had. total counts the matching machines, not_shown those left out, there being too
+    many: a filter brings them."""
 
     machines: list[Machine]
     notes: list[str]
+    total: int = 0
+    not_shown: int = 0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Storage:
     """A storage: a shared one once with all its nodes, a local one for each node. Sizes
     are bytes, null while it is inactive; active is null where unknown."""
@@ -116,26 +134,29 @@ class Storage:
     storage: str
     type: str
     nodes: list[str]
-    shared: bool
-    active: bool | None
-    content: list[str]
-    used: int | None
-    total: int | None
-    available: int | None
+    shared: bool = False
+    active: bool | None = None
+    content: tuple[str, ...] = ()
+    used: int | None = None
+    total: int | None = None
+    available: int | None = None
 
 
 @dataclass
 class Storages:
-    """Every storage, by name and node. notes say what could not be had."""
+    """Every storage, fullest first. notes have the tally and say what could not be had.
+    total counts the storages, not_shown those left out, there being too many."""
 
     storages: list[Storage]
     notes: list[str]
+    total: int = 0
+    not_shown: int = 0
 
 
 @dataclass
 class PowerResult:
     """What a power action did. status is the state after it, read live; changed is
-    false where nothing had to be done, finished is false where it still goes on; task
+    false where it is what it was before, finished is false where it still goes on; task
     is the UPID of Proxmox's task, null where there is none."""
 
     vm_id: int
@@ -148,3 +169,28 @@ class PowerResult:
     finished: bool
     task: str | None
     message: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of Proxmox. `status` is its exit status, None while it runs; `began` is in
+    seconds since 1970 by the node's clock, None where it is not said."""
+
+    upid: str
+    type: str
+    status: str | None
+    began: int | None
+
+    @property
+    def failed(self) -> bool:
+        return self.status is not None and not succeeded(self.status)
+
+
+def succeeded(status: str) -> bool:
+    """Whether an exit status is success: OK, or WARNINGS and their number."""
+    return status == "OK" or status.startswith("WARNINGS")
+
+
+def goal(action: Action) -> str:
+    """The state of a machine that the action is to bring about."""
+    return "stopped" if action in ("stop", "shutdown") else "running"

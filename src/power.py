@@ -1,184 +1,144 @@
-"""One power action, from the look before it to the look after it.
+"""One power action: the look before it, the POST, the audit trail.
 
-switch      carries it out and waits for its outcome
-Progress    how it tells that it still waits
+switch       carries it out and waits for its outcome
+Cancelled    how it learns that it is to send nothing any more
 
 Two lines on stderr for an action that is sent, just before and at its end; one for an
-action that is refused.
+action that is not.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import get_args
 
-from src import advice, guest
-from src.api import Api, look, time_left, within
+from src import advice, guest, obstacles, outcome
+from src.api import Api, within
 from src.errors import ProxmoxError
-from src.models import Action, Machine, PowerResult
-from src.rows import Row
+from src.fanout import Progress
+from src.models import Action, PowerResult, goal
+from src.outcome import Order, follow, refused
+from src.tasks import UnderWay, under_way
 
 log = logging.getLogger("mcp-proxmox")
 
-POWER_PATIENCE = 45.0  # MCP clients commonly give up at 60 s
+Cancelled = Callable[[], bool]  # whether the client has gone away
 
-Progress = Callable[[float, float, str], None]  # seconds so far, at most, what for
-
-
-@dataclass(frozen=True)
-class _Order:
-    """An action, and how the machine was before: what its later steps go by."""
-
-    action: Action
-    before: Machine
-    found: Row
-    at: float
-    progress: Progress | None
-    task: str | None = None
+READ_PATIENCE = 30.0  # for the looks before the POST, so that it has time left
 
 
 def switch(
-    api: Api, node: str, vm_id: int, action: Action, progress: Progress | None = None
+    api: Api,
+    node: str,
+    vm_id: int,
+    action: Action,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> PowerResult:
-    """Carry the action out, 45 s in all. Raises ProxmoxError, also for what failed."""
+    """Carry the action out, 45 s in all. Raises ProxmoxError, also for what failed.
+
+    Nothing is sent once `cancelled` says so.
+    """
+    task = None
     try:
         if action not in get_args(Action):
-            raise advice.unknown_action(get_args(Action))
-        with within(POWER_PATIENCE):
-            result = _switch(api, node, vm_id, action, progress)
+            raise obstacles.unknown_action(get_args(Action))
+        with within(outcome.POWER_PATIENCE):
+            order = _look_before(api, node, vm_id, action, progress)
+            if isinstance(order, Order) and not order.joined:
+                order = _send(api, order, cancelled or (lambda: False))
+            task = order.task
+            result = follow(api, order) if isinstance(order, Order) else order
     except ProxmoxError as error:
-        _audit(action, vm_id, node, None, f"error: {error}")
+        _audit(action, vm_id, node, task, f"error: {error}")
         raise
-    _audit(action, vm_id, node, result.task, result.message)
+    _audit(action, vm_id, node, task, result.message)
     return result
 
 
-def _switch(
+def _look_before(
     api: Api, node: str, vm_id: int, action: Action, progress: Progress | None
-) -> PowerResult:
-    found = guest.find_machine(api, node, vm_id)
-    before = guest.read_state(api, found)
-    order = _Order(action, before, found, time.monotonic(), progress)
-    if before.status == advice.goal(action) and action != "reboot":
-        return _result(order, before, advice.already(before), changed=False)
-    if error := advice.obstacle(before, action):
-        raise error
-    _audit(action, vm_id, node, None, "is being sent")
+) -> Order | PowerResult:
+    """The order to carry out; a result where nothing is to be sent."""
+    with within(READ_PATIENCE):
+        try:
+            found = guest.find_machine(api, node, vm_id)
+            before = guest.read_state(api, found)
+        except ProxmoxError as error:
+            raise obstacles.not_sent(error) from None
+        order = Order(action, before, found, progress, time.monotonic())
+        there = before.status == goal(action) and action != "reboot"
+        if not there and (wrong := obstacles.obstacle(before, action)):
+            raise wrong
+        if not there and action in ("start", "stop"):
+            return order  # at once: what stands in its way, its task will say
+        other = under_way(guest.read_tasks(api, found), before)
+        if there:
+            return _nothing_to_do(order, other)
+        if other:
+            return _join(order, other)
+        if action == "reboot" and guest.has_quorum(api) is False:
+            raise obstacles.no_quorum(before)
+    return order
+
+
+def _nothing_to_do(order: Order, other: UnderWay | None) -> PowerResult:
+    """The machine is as it should be: unless something under way will change that."""
+    before = order.before
+    if other is None or other.leads_to == before.status:
+        return order.result(before, obstacles.already(before))
+    task = other.task.upid if other.task else None
+    said = obstacles.will_change(before, other)
+    return replace(order, task=task).result(before, said, finished=False)
+
+
+def _join(order: Order, other: UnderWay) -> Order:
+    """Wait for what is under way, where it does the same: it would hold up ours."""
+    same = other.action == order.action
+    if same or (order.action == "shutdown" and other.action == "stop"):
+        task = other.task.upid if other.task else None
+        return replace(order, task=task, joined=other.description)
+    raise obstacles.busy(order.before, order.action, other)
+
+
+def _send(api: Api, order: Order, cancelled: Cancelled) -> Order | PowerResult:
+    """The order with its task; a result where something else has reached the goal."""
+    _refuse_cancelled(order, cancelled)
+    _audit(order.action, order.before.vm_id, order.before.node, None, "is being sent")
     try:
-        task = guest.send_action(api, found, action)
+        return replace(order, task=_post(api, order, cancelled))
     except ProxmoxError as error:
         if error.answer_lost:
-            raise advice.lost(before, action, error) from None
-        return _settle(api, order, error)
-    order = replace(order, task=task)
-    status = _wait_for_task(api, order, task)
-    if status and status != "OK" and not status.startswith("WARNINGS"):
-        return _settle(api, order, ProxmoxError(status))
-    return _confirm(api, order, status, task)
+            raise advice.lost(order.before, order.action, error) from None
+        return refused(api, order, error)
 
 
-def _wait_for_task(api: Api, order: _Order, task: str) -> str | None:
-    """The task's exit status; None where it goes on, or may not be read."""
-    for _ in _ticks(order):
-        status = look(guest.exit_status, api, task)
-        if isinstance(status, str):
-            return status
-        if isinstance(status, ProxmoxError) and not status.answer_lost:
-            return None  # the live state will tell
-    return None
+def _post(api: Api, order: Order, cancelled: Cancelled) -> str:
+    """Send the action, once; the UPID of its task."""
+    if order.action == "stop" and not order.before.managed:
+        # A shutdown under way holds the guest's lock, on which a plain stop fails.
+        overrule = {"overrule-shutdown": 1}
+        try:
+            return guest.send_action(api, order.found, order.action, **overrule)
+        except ProxmoxError as error:
+            # PVE before 8.2 does not know the parameter, and HA does not allow it.
+            if error.code != 400:
+                raise
+        _refuse_cancelled(order, cancelled)
+    return guest.send_action(api, order.found, order.action)
 
 
-def _confirm(api: Api, order: _Order, status: str | None, task: str) -> PowerResult:
-    """Wait until the machine itself shows the outcome.
-
-    The task of a qemu reboot ends when the guest is down, that of an HA-managed guest
-    when the request is queued; and HA may start it on another node.
-    """
-    action, found = order.action, order.found
-    after: Machine | None = None
-    for _ in _ticks(order):
-        seen = look(guest.read_state, api, found)
-        if isinstance(seen, ProxmoxError):
-            moved = look(guest.relocate, api, found) if seen.code == 500 else found
-            found = moved if isinstance(moved, dict) else found
-            continue
-        after = seen
-        if after.status == advice.goal(action) and _is_new(after, order):
-            tail = _log(api, task) if status not in (None, "OK") else ""
-            said = advice.done(after, action, status, tail)
-            return _result(order, after, said)
-    said = advice.unfinished(order.before, after, action, task, POWER_PATIENCE)
-    last = after or replace(order.before, status="unknown")
-    return _result(order, last, said, finished=False)
+def _refuse_cancelled(order: Order, cancelled: Cancelled) -> None:
+    if cancelled():
+        raise obstacles.cancelled(order.before, order.action)
 
 
-def _is_new(after: Machine, order: _Order) -> bool:
-    """Whether a reboot has happened: it runs for less long than before, or not for
-    longer than since the request."""
-    return order.action != "reboot" or (
-        after.uptime is not None
-        and (
-            after.uptime < (order.before.uptime or 0)
-            or after.uptime <= time.monotonic() - order.at
-        )
-    )
-
-
-def _settle(api: Api, order: _Order, error: ProxmoxError) -> PowerResult:
-    """Raise what was refused or failed, unless something else has reached the goal."""
-    found, before, action, task = order.found, order.before, order.action, order.task
-    after = look(guest.read_state, api, found)
-    if (
-        isinstance(after, Machine)
-        and after.status == advice.goal(action)
-        and re.search("already running|not running", error.cause)
-    ):
-        said = advice.overtaken(after)
-        return _result(order, after, said, changed=False)
-    raise advice.failed(before, after, action, error, _log(api, task) if task else "")
-
-
-def _log(api: Api, task: str) -> str:
-    return advice.log_text(task, look(guest.log_tail, api, task))
-
-
-def _ticks(order: _Order) -> Iterator[None]:
-    """Yield at once, then after growing pauses of at most 1 s, to the deadline."""
-    pause, told = 0.05, time.monotonic()
-    while True:
-        yield
-        left = time_left()
-        if left <= 0:
-            return
-        now = time.monotonic()
-        if order.progress and now - told >= 0.7:
-            told = now
-            doing = f"{order.action} {order.before.label}"
-            order.progress(POWER_PATIENCE - left, POWER_PATIENCE, doing)
-        time.sleep(min(pause, left))
-        pause = min(2 * pause, 1.0)
-
-
-def _result(
-    order: _Order,
-    after: Machine,
-    said: str,
-    changed: bool = True,
-    finished: bool = True,
-) -> PowerResult:
-    which = (after.vm_id, after.name, after.node, after.type, order.action)
-    return PowerResult(*which, after.status, changed, finished, order.task, said)
-
-
-def _audit(
-    action: Action, vm_id: int, node: str, task: str | None, outcome: str
-) -> None:
+def _audit(action: Action, vm_id: int, node: str, task: str | None, end: str) -> None:
     """One line on stderr: the logger adds the time."""
     line = "audit action=%s machine=%s node=%s task=%s outcome=%s"
-    said = json.dumps(outcome.partition("\n")[0][:400])
+    said = json.dumps(end.partition("\n")[0][:400])
     log.info(line, action, vm_id, json.dumps(node), task or "none", said)

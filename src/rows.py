@@ -1,7 +1,10 @@
 """One row of the API to one model: pure functions.
 
 Row                                    an object as Proxmox answers it
-number, integer, text, flag            one value of it
+number, fraction, integer, text, flag  one value of it
+clean                                  what others wrote, fit to be read
+read_task                              from /nodes/{node}/tasks
+read_cluster                           name and quorum, from /cluster/status
 read_node                              from /nodes
 read_node_resources                    from /nodes/{node}/status
 read_machine                           from a node's list or status/current, and resources
@@ -15,12 +18,15 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Collection
 from typing import Any
 
-from src.models import Machine, Node, NodeResources, Storage
+from src.models import Machine, Node, NodeResources, Storage, Task
 
 Row = dict[str, Any]
+
+MAX_NAME, MAX_TAG, MAX_TAGS, MAX_LINE = 80, 40, 20, 200  # characters, and how many
 
 
 def number(value: Any) -> float | None:
@@ -37,8 +43,23 @@ def integer(value: Any) -> int | None:
     return None if found is None else int(found)
 
 
-def text(value: Any) -> str | None:
-    return None if value in (None, "") else str(value)
+def fraction(value: Any) -> float | None:
+    found = number(value)
+    return None if found is None else round(found, 4)
+
+
+def text(value: Any, most: int = MAX_NAME) -> str | None:
+    return clean(value, most) or None if value is not None else None
+
+
+def clean(value: Any, most: int = MAX_LINE) -> str:
+    """On one line, cut to length, without control and bidirectional characters."""
+    kinds = {"Cc": " ", "Cs": " ", "Co": " ", "Cf": ""}
+    said = "".join(
+        kinds.get(unicodedata.category(c), c) for c in str(value)[: 4 * most]
+    )
+    said = " ".join(said.split())
+    return said if len(said) <= most else f"{said[: most - 3]}..."
 
 
 def flag(value: Any) -> bool:
@@ -51,7 +72,7 @@ def read_node(row: Row) -> Node:
     return Node(
         node=str(row["node"]),
         status=str(row.get("status") or "unknown"),
-        cpu=number(row.get("cpu")),
+        cpu=fraction(row.get("cpu")),
         cpus=integer(row.get("maxcpu")),
         memory_used=integer(row.get("mem")),
         memory_total=integer(row.get("maxmem")),
@@ -73,7 +94,7 @@ def read_node_resources(node: str, row: Row) -> NodeResources:
     return NodeResources(
         node=node,
         status="online",
-        cpu=number(row.get("cpu")),
+        cpu=fraction(row.get("cpu")),
         cpus=integer((row.get("cpuinfo") or {}).get("cpus")) or None,
         memory_used=integer(memory.get("used")),
         memory_total=integer(memory.get("total")) or None,
@@ -94,37 +115,54 @@ def read_machine(
     row = resource if live is None else live
     node = str(row["node"])
     lost = live is None and node in offline
-    status = str(row.get("status") or "unknown")
-    cpu = row.get("cpu")
+    status = clean(row.get("status") or "unknown")
+    cpu, memory = row.get("cpu"), row.get("mem")
     if lost:
         status = "unknown"  # resources keep "running" for five minutes
     elif live is not None and status == "running":
         # The lists know only running and stopped; status/current and resources tell a
         # paused VM. The first live cpu after a while is always 0.
         finer = live.get("qmpstatus") or resource.get("status")
-        status = status if finer in (None, "stopped", "unknown") else str(finer)
+        status = status if finer in (None, "stopped", "unknown") else clean(finer)
         cpu = resource.get("cpu", cpu)
+        if row["type"] == "qemu":
+            # The node's list has what the process uses on the host, this the guest's.
+            memory = resource.get("mem") or memory
+    idle = lost or status == "stopped"  # there they are 0, and mean nothing
     return Machine(
         vm_id=vm_id,
         name=text(row.get("name")) or text(resource.get("name")),
         node=node,
         type=str(row["type"]),
         status=status,
-        cpu=None if lost else number(cpu),
+        cpu=None if idle else fraction(cpu),
         cpus=number(row.get("cpus", row.get("maxcpu"))),
-        memory_used=None if lost else integer(row.get("mem")),
+        memory_used=None if idle else integer(memory),
         memory_total=integer(row.get("maxmem")),
-        uptime=None if lost else integer(row.get("uptime")),
+        uptime=None if idle else integer(row.get("uptime")),
         template=flag(row.get("template")),
         lock=text(row.get("lock")),
-        tags=re.findall(r"[^;, ]+", str(row.get("tags") or "")),
+        tags=tuple(
+            clean(tag, MAX_TAG)
+            for tag in re.findall(r"[^;,\s]+", str(row.get("tags") or ""))[:MAX_TAGS]
+        ),
+        ha=_ha(row, resource),
         live=live is not None,
     )
+
+
+def _ha(row: Row, resource: Row) -> str | None:
+    """The state in HA: status/current has it as an object, resources as a word."""
+    ha = row.get("ha")
+    if isinstance(ha, dict):
+        return (text(ha.get("state")) or "managed") if flag(ha.get("managed")) else None
+    return text(resource.get("hastate"))
 
 
 def read_storage(node: str, row: Row) -> Storage:
     """A Storage of one node, from a row of /nodes/{node}/storage."""
     active = flag(row.get("active"))
+    sized = active and integer(row.get("total"))  # iSCSI has a total of 0
     return Storage(
         storage=str(row["storage"]),
         type=str(row.get("type") or "unknown"),
@@ -133,30 +171,53 @@ def read_storage(node: str, row: Row) -> Storage:
         active=active,
         content=_words(row.get("content")),
         # An inactive storage shows zeros.
-        used=integer(row.get("used")) if active else None,
-        total=integer(row.get("total")) if active else None,
-        available=integer(row.get("avail")) if active else None,
+        used=integer(row.get("used")) if sized else None,
+        total=integer(row.get("total")) if sized else None,
+        available=integer(row.get("avail")) if sized else None,
     )
 
 
 def read_storage_resource(row: Row, offline: Collection[str]) -> Storage:
-    """A Storage of one node, from its row of resources; what is available is not said."""
-    known = row.get("status") == "available" and row["node"] not in offline
+    """A Storage of one node, from its row of resources: its last known figures.
+
+    Resources keep "available" for five minutes, so whether it is active is not known.
+    """
+    last = row.get("status") == "available" and row["node"] not in offline
+    sized = last and integer(row.get("maxdisk"))
     return Storage(
         storage=str(row["storage"]),
         type=str(row.get("plugintype") or "unknown"),
         nodes=[str(row["node"])],
         shared=flag(row.get("shared")),
-        active=known or None,
+        active=None,
         content=_words(row.get("content")),
-        used=integer(row.get("disk")) if known else None,
-        total=integer(row.get("maxdisk")) if known else None,
+        used=integer(row.get("disk")) if sized else None,
+        total=integer(row.get("maxdisk")) if sized else None,
         available=None,
     )
 
 
-def _words(content: Any) -> list[str]:
-    return sorted(filter(None, str(content or "").split(",")))
+def _words(content: Any) -> tuple[str, ...]:
+    return tuple(sorted(filter(None, str(content or "").split(","))))
+
+
+def read_task(row: Row) -> Task:
+    """A Task from a row of /nodes/{node}/tasks, where a running one says RUNNING."""
+    status = clean(row.get("status") or "RUNNING")
+    return Task(
+        upid=clean(row.get("upid") or ""),
+        type=clean(row.get("type") or ""),
+        status=None if status == "RUNNING" else status,
+        began=integer(row.get("starttime")),
+    )
+
+
+def read_cluster(rows: list[Row]) -> tuple[str | None, bool | None]:
+    """The cluster's name and whether it has quorum; both None on a standalone host."""
+    for row in rows:
+        if row.get("type") == "cluster":
+            return text(row.get("name")), flag(row.get("quorate"))
+    return None, None
 
 
 def find_row(vm_id: int, resources: list[Row]) -> Row | None:

@@ -21,12 +21,29 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 
-from src.arguments import Force, NodeName, OptionalNode, OptionalStatus, Server, VmId
+from src.arguments import (
+    Force,
+    NodeName,
+    OptionalName,
+    OptionalNode,
+    OptionalStatus,
+    Server,
+    VmId,
+)
 from src.client import ProxmoxClient
+from src.content import structured
 from src.errors import ProxmoxError
+from src.fanout import Progress
+from src.merge import select_machines
 from src.models import Action, Infrastructure, Machines, PowerResult, Storages
 from src.settings import read_settings
-from src.texts import infrastructure_text, machines_text, storage_text
+from src.texts import (
+    Filters,
+    fullest_first,
+    infrastructure_page,
+    machines_page,
+    storage_page,
+)
 
 T = TypeVar("T")
 
@@ -47,9 +64,10 @@ mcp = Server(
     version="1.0.0",
     instructions=(
         "Watch a Proxmox VE infrastructure and switch its machines on and off. List "
-        "first: the power tools need a machine's vm_id and its node. Stop gracefully; "
-        "use force only when the user accepts to lose unsaved data. Nothing can be "
-        "deleted."
+        "first: the power tools need a machine's vm_id and its node. Whether all is well "
+        "is what the three lists say together. What is inside a guest, history, and how "
+        "full the disks of VMs are cannot be seen. Stop gracefully; use force only when "
+        "the user has just asked for exactly that. Nothing can be deleted."
     ),
     log_level="WARNING",
 )
@@ -78,46 +96,69 @@ async def _ask(call: Callable[[ProxmoxClient], T]) -> T:
         raise ToolError(str(error)) from None
 
 
-def _answer(text: str, found: Any) -> CallToolResult:
+def _progress(ctx: Context) -> Progress:
+    """What a thread calls to tell the client that it still waits."""
+
+    def progress(done: float, total: float, message: str) -> None:
+        anyio.from_thread.run(ctx.report_progress, done, total, message)
+
+    return progress
+
+
+def _answer(text: str, content: dict[str, Any]) -> CallToolResult:
     """The text for the model, and the same as structured content."""
     return CallToolResult(
-        content=[TextContent(type="text", text=text)], structured_content=asdict(found)
+        content=[TextContent(type="text", text=text)], structured_content=content
     )
 
 
 @mcp.tool(title="List infrastructure", annotations=READS)
 async def list_infrastructure() -> Annotated[CallToolResult, Infrastructure]:
-    """Show the cluster, its quorum, and each node's CPU, memory, disk, load, uptime."""
+    """Show what needs attention, quorum, and each node's CPU, memory, disk, load."""
     found = await _ask(lambda proxmox: proxmox.get_overview())
-    return _answer(infrastructure_text(found), found)
+    page = infrastructure_page(found)
+    return _answer(page.text, structured(page, found, "nodes"))
 
 
 @mcp.tool(title="List machines", annotations=READS)
 async def list_machines(
-    node: OptionalNode = None, status: OptionalStatus = None
+    node: OptionalNode = None,
+    status: OptionalStatus = None,
+    name: OptionalName = None,
 ) -> Annotated[CallToolResult, Machines]:
-    """List VMs and containers: vm_id, name, node, status, CPU, memory, uptime."""
-    found = await _ask(lambda proxmox: proxmox.get_all_machines(node))
-    shown = [each for each in found.machines if status in (None, each.status)]
-    text = machines_text(found, shown, node, status)
-    return _answer(text, replace(found, machines=shown))
+    """List VMs and containers: status, CPU, memory, uptime, lock, HA state, tags."""
+    everything = await _ask(lambda proxmox: proxmox.get_all_machines(node))
+    shown = select_machines(everything.machines, status, name)
+    found = replace(everything, machines=shown, total=len(shown))
+    filters: Filters = {"node": node, "status": status, "name": name}
+    page = machines_page(found, everything.machines, filters)
+    return _answer(page.text, structured(page, found, "machines"))
 
 
 @mcp.tool(title="List storage", annotations=READS)
-async def list_storage() -> Annotated[CallToolResult, Storages]:
+async def list_storage(ctx: Context) -> Annotated[CallToolResult, Storages]:
     """List storages, fullest first: type, state, use, capacity, nodes, content."""
-    found = await _ask(lambda proxmox: proxmox.get_all_storage())
-    return _answer(storage_text(found), found)
+    told = _progress(ctx)
+    found = await _ask(lambda proxmox: proxmox.get_all_storage(told))
+    rows = fullest_first(found.storages)
+    found = replace(found, storages=rows, total=len(rows))
+    page = storage_page(found)
+    content = structured(page, found, "storages")
+    content["storages"].sort(key=lambda row: (row["storage"], row["nodes"]))
+    return _answer(page.text, content)
 
 
 async def _power(ctx: Context, vm_id: int, node: str, action: Action) -> CallToolResult:
-    def progress(done: float, total: float, message: str) -> None:
-        anyio.from_thread.run(ctx.report_progress, done, total, message)
-
-    result = await _ask(
-        lambda proxmox: proxmox.set_machine_state(node, vm_id, action, progress)
-    )
-    return _answer(result.message, result)
+    told, gone = _progress(ctx), [False]
+    try:
+        result = await _ask(
+            lambda proxmox: proxmox.set_machine_state(
+                node, vm_id, action, told, lambda: gone[0]
+            )
+        )
+    finally:
+        gone[0] = True  # the thread goes on by itself: it must not send any more
+    return _answer(result.message, asdict(result))
 
 
 @mcp.tool(title="Start a machine", annotations=STARTS)
@@ -128,19 +169,32 @@ async def start_machine(
     return await _power(ctx, vm_id, node, "start")
 
 
-@mcp.tool(title="Stop a machine", annotations=STOPS)
+@mcp.tool(
+    title="Stop a machine",
+    description=(
+        "Shut a VM or container down and wait, up to 45 s, until it is stopped; with "
+        "force cut its power. Where HA manages it, HA cuts the power of a guest that has "
+        "not obeyed after about 60 s."
+    ),
+    annotations=STOPS,
+)
 async def stop_machine(
     vm_id: VmId, node: NodeName, ctx: Context, force: Force = False
 ) -> Annotated[CallToolResult, PowerResult]:
-    """Shut a VM or container down and wait, up to 45 s, until it is stopped."""
     return await _power(ctx, vm_id, node, "stop" if force else "shutdown")
 
 
-@mcp.tool(title="Reboot a machine", annotations=REBOOTS)
+@mcp.tool(
+    title="Reboot a machine",
+    description=(
+        "Reboot a running VM or container and wait, up to 45 s, until it is back. A "
+        "container that has not obeyed after 60 s is killed by Proxmox and started again."
+    ),
+    annotations=REBOOTS,
+)
 async def reboot_machine(
     vm_id: VmId, node: NodeName, ctx: Context
 ) -> Annotated[CallToolResult, PowerResult]:
-    """Reboot a running VM or container and wait, up to 45 s, until it is back."""
     return await _power(ctx, vm_id, node, "reboot")
 
 

@@ -1,17 +1,29 @@
 """What the model reads of a list: pure functions.
 
-infrastructure_text, machines_text, storage_text    a tally, the notes, a line a row
-size, duration, percent, count                      figures in words
-fit                                                 what may be as long as MAX_TEXT
+infrastructure_page, machines_page, storage_page    a tally, the notes, a line a row
+Page                                                such a list, in at most MAX_TEXT
+Filters                                             what list_machines was asked for
+fullest_first                                       the order of storages
+size, duration, percent, count, tally               figures in words
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
+from typing import TypedDict
 
 from src.models import Infrastructure, Machine, Machines, Node, Storage, Storages
 
 MAX_TEXT = 40_000  # characters: clients cut or refuse more
+
+
+class Filters(TypedDict):
+    """The filters of list_machines; None is no filter."""
+
+    node: str | None
+    status: str | None
+    name: str | None
 
 
 def size(total: float, used: float | None = None) -> str:
@@ -32,7 +44,7 @@ def duration(seconds: int) -> str:
 
 
 def percent(fraction: float) -> str:
-    return f"{fraction * 100:.0f} %"
+    return f"{max(0.0, fraction) * 100:.0f} %"
 
 
 def count(number: int, noun: str) -> str:
@@ -40,33 +52,73 @@ def count(number: int, noun: str) -> str:
 
 
 def tally(machines: list[Machine]) -> str:
-    """230 running, 180 stopped, 1 paused, 2 unknown."""
-    counts = Counter(machine.status for machine in machines)
+    """230 running, 178 stopped, 1 paused, 2 unknown, 2 templates."""
+    counts = Counter(m.status for m in machines if not m.template)
     order = {"running": 0, "stopped": 1, "unknown": 3}
     names = sorted(counts, key=lambda name: (order.get(name, 2), name))
-    return ", ".join(f"{counts[name]:,} {name}" for name in names)
+    words = [f"{counts[name]:,} {name}" for name in names]
+    templates = sum(machine.template for machine in machines)
+    return ", ".join([*words, count(templates, "template")] if templates else words)
 
 
-def infrastructure_text(found: Infrastructure) -> str:
-    """A tally, the notes, and a line a node."""
+@dataclass(frozen=True)
+class Page:
+    """A list as it is read: `top` lines, `columns`, and a line a row.
+
+    Where the rows are too many, `summary` stands for those that are left out, and `then`
+    says how to see them. `notes` is what is told beyond the rows, for those who read the
+    rows elsewhere.
+    """
+
+    notes: list[str]
+    rows: list[str]
+    top: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    summary: list[str] = field(default_factory=list)
+    then: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it, whole rows left out where it would be longer than MAX_TEXT."""
+        top = [*self.top, *self.notes, *self.columns]
+        if sum(len(line) + 1 for line in [*top, *self.rows]) <= MAX_TEXT + 1:
+            return "\n".join([*top, *self.rows])
+        top = [*self.top, *self.notes, *self.summary, *self.columns]
+        left = MAX_TEXT - sum(len(line) + 1 for line in top) - len(self.then) - 50
+        shown = 0
+        while left > len(self.rows[shown]):
+            left -= len(self.rows[shown]) + 1
+            shown += 1
+        more = f"{len(self.rows) - shown:,} more rows are not shown. {self.then}"
+        return "\n".join([*top, *self.rows[:shown], more])
+
+    @property
+    def note_of_missing(self) -> str:
+        return f"Rows are left out here, there being too many. {self.then}"
+
+
+def infrastructure_page(found: Infrastructure) -> Page:
+    """What needs attention, a tally, the notes, and a line a node."""
     totals = found.totals
-    quorum = {
-        None: "",
-        True: ", quorate",
-        False: ", NOT QUORATE, so nothing can be started",
-    }
+    top = ["Needs attention:", *(f"- {line}" for line in found.attention)]
+    if not found.attention:
+        seen = " that could be seen" if found.notes else ""
+        top = [f"Nothing{seen} needs attention."]
+    quorum = {None: "", True: ", quorate", False: ", NOT QUORATE"}
     head = f"Cluster {found.cluster}{quorum[found.quorate]}: " if found.cluster else ""
     head += f"{totals.online} of {count(totals.nodes, 'node')} online"
     if totals.cpu is not None:
         head += f", CPU {percent(totals.cpu)} of {totals.cpus}"
     if totals.memory_total is not None:
         head += f", memory {size(totals.memory_total, totals.memory_used)}"
-    return "\n".join([head, *found.notes, *map(_node_line, found.nodes)])
+    rows = list(map(_node_line, found.nodes))
+    return Page([head, *found.notes], rows, top)
 
 
 def _node_line(node: Node) -> str:
     return _line(
         f"{node.node} {node.status}",
+        node.maintenance and "in HA maintenance",
         node.cpu is not None and f"CPU {percent(node.cpu)} of {node.cpus}",
         node.memory_total and f"memory {size(node.memory_total, node.memory_used)}",
         node.disk_total and f"root disk {size(node.disk_total, node.disk_used)}",
@@ -81,32 +133,33 @@ def _line(*figures: str | bool | float | list[float] | None) -> str:
     return ", ".join(figure for figure in figures if isinstance(figure, str))
 
 
-def machines_text(
-    found: Machines, shown: list[Machine], node: str | None, status: str | None
-) -> str:
+def machines_page(
+    found: Machines, all_of_them: list[Machine], filters: Filters
+) -> Page:
     """A tally, the notes, and a line a machine; too many to fit are counted by node."""
     by_node: dict[str, list[Machine]] = {}
-    for machine in shown:
+    for machine in found.machines:
         by_node.setdefault(machine.node, []).append(machine)
+    node = filters["node"]
     where = f"on {node}" if node else f"on {count(len(by_node), 'node')}"
-    top = [f"{count(len(shown), 'machine')} {where}: {tally(shown)}"]
-    if not shown:
-        there = f"There are: {tally(found.machines)}." if found.machines else ""
-        top = [f"No machine{f' on {node}' if node else ''} is {status}. {there}"]
-        if status is None or not found.machines:
-            top = ["No machines."]
-    top += found.notes
-    if shown:
-        top.append("vm_id name, node, type, status, CPU, memory, uptime:")
-    filters = [
-        name for name, value in (("node", node), ("status", status)) if value is None
-    ]
-    then = f"Call list_machines with {' or '.join(filters)} to see them."
-    return fit(
-        top,
-        list(map(_machine_line, shown)),
-        [f"{name}: {tally(by_node[name])}" for name in sorted(by_node)],
-        then if filters else "The structured content has them all.",
+    head = f"{count(len(found.machines), 'machine')} {where}: {tally(found.machines)}"
+    if not found.machines:
+        wanted = [
+            f"{name} {filters[name]}" for name in ("status", "name") if filters[name]
+        ]
+        where = f" on {node}" if node else ""
+        which = f" with {' and '.join(wanted)}" if wanted else ""
+        head = f"No machines{where}{which}."
+        if wanted and all_of_them:
+            head += f" There are: {tally(all_of_them)}."
+    others = " or ".join(name for name, value in filters.items() if value is None)
+    return Page(
+        [head, *found.notes],
+        list(map(_machine_line, found.machines)),
+        columns=["vm_id name, node, type, status, CPU, memory, uptime:"]
+        * bool(by_node),
+        summary=[f"{name}: {tally(by_node[name])}" for name in sorted(by_node)],
+        then=f"Call list_machines with {others or 'a longer name'} to see them.",
     )
 
 
@@ -115,7 +168,7 @@ def _machine_line(machine: Machine) -> str:
     cpus, total = machine.cpus, machine.memory_total
     busy = runs and cpus is not None and machine.cpu is not None
     return _line(
-        f"{machine.vm_id} {' '.join((machine.name or '(no name)').split())}",
+        f"{machine.vm_id} {machine.name or '(no name)'}",
         machine.node,
         machine.type,
         machine.status,
@@ -126,6 +179,7 @@ def _machine_line(machine: Machine) -> str:
         runs and machine.uptime is not None and duration(machine.uptime),
         machine.template and "template",
         machine.lock and f"locked ({machine.lock})",
+        machine.ha and f"HA {machine.ha}",
         bool(machine.tags) and "tags " + " ".join(machine.tags),
         not machine.live and machine.status != "unknown" and "last known",
     )
@@ -134,18 +188,20 @@ def _machine_line(machine: Machine) -> str:
 STATES = {True: "active", False: "inactive", None: "unknown"}
 
 
-def storage_text(found: Storages) -> str:
-    """A tally, the notes, and a line a storage, fullest first."""
+def storage_page(found: Storages) -> Page:
+    """A tally, the notes, and a line a storage."""
     counts = Counter(STATES[each.active] for each in found.storages)
     tallied = ", ".join(f"{counts[s]:,} {s}" for s in STATES.values() if counts[s])
     head = f"{count(len(found.storages), 'storage')}: {tallied}"
-    rows = sorted(found.storages, key=lambda row: (-_fullness(row), row.active is None))
-    return fit(
+    return Page(
         [head if found.storages else "No storages.", *found.notes],
-        list(map(_storage_line, rows)),
-        [],
-        "The fullest are above; the structured content has them all.",
+        list(map(_storage_line, found.storages)),
+        then="Those that are shown are the fullest.",
     )
+
+
+def fullest_first(storages: list[Storage]) -> list[Storage]:
+    return sorted(storages, key=lambda row: (-_fullness(row), row.active is None))
 
 
 def _fullness(storage: Storage) -> float:
@@ -163,18 +219,3 @@ def _storage_line(storage: Storage) -> str:
         ("shared by " if storage.shared else "on ") + " ".join(storage.nodes),
         "for " + " ".join(storage.content),
     )
-
-
-def fit(top: list[str], rows: list[str], summary: list[str], then: str) -> str:
-    """The lines; where they are too many, the summary, whole rows, and what to do."""
-    text = "\n".join(top + rows)
-    if len(text) <= MAX_TEXT:
-        return text
-    top[1:1] = summary
-    left = MAX_TEXT - sum(len(line) + 1 for line in top) - len(then) - 50
-    shown = 0
-    while left > len(rows[shown]):
-        left -= len(rows[shown]) + 1
-        shown += 1
-    more = f"{len(rows) - shown:,} more rows are not shown. {then}"
-    return "\n".join([*top, *rows[:shown], more])

@@ -1,6 +1,7 @@
 """A recording of a real cluster, served over HTTPS as tests/recordings/README.md says."""
 
 import asyncio
+import concurrent.futures
 import json
 import ssl
 import tempfile
@@ -14,6 +15,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 from fakepve.certs import make_cert
+from requests.adapters import HTTPAdapter
 
 from tests.cluster import SECRET
 
@@ -154,6 +156,13 @@ def serving(replay: Replay) -> Iterator[dict[str, str]]:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
         return runner, runner.addresses[0][1]
 
+    async def stop(runner: web.AppRunner) -> None:
+        await runner.cleanup()
+        hanging = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+
     with tempfile.TemporaryDirectory(prefix="replayed-proxmox-") as folder:
         certificate, keyfile, _ = make_cert(folder, hosts=("127.0.0.1",))
         started = start(str(certificate), str(keyfile))
@@ -167,6 +176,35 @@ def serving(replay: Replay) -> Iterator[dict[str, str]]:
                 "PROXMOX_VERIFY_SSL": str(certificate),
             }
         finally:
-            asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+            asyncio.run_coroutine_threadsafe(stop(runner), loop).result(10)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(5)
+
+
+class Clock:
+    """Python's `time`, `speed` times as fast, for the rooms that wait."""
+
+    def __init__(self, speed: float) -> None:
+        self.speed = speed
+
+    def monotonic(self) -> float:
+        return time.monotonic() * self.speed
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds / self.speed)
+
+    def hasten(self, patch: Any) -> None:
+        """Patch what waits: the rooms' clocks, and the time-outs of requests and lists."""
+        for room in ("api", "fanout", "outcome", "power"):
+            patch(f"src.{room}.time", self, raising=False)
+        send, wait = HTTPAdapter.send, concurrent.futures.wait
+
+        def faster_send(adapter: Any, request: Any, **options: Any) -> Any:
+            options["timeout"] = tuple(t / self.speed for t in options["timeout"])
+            return send(adapter, request, **options)
+
+        def faster_wait(futures: Any, timeout: float) -> Any:
+            return wait(futures, timeout / self.speed)
+
+        patch("requests.adapters.HTTPAdapter.send", faster_send)
+        patch("src.fanout.wait", faster_wait)

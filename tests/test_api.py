@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from src import api, fanout, power, server
+from src import api, fanout, outcome, server
 from src.api import scoped, time_left, within
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
@@ -84,7 +84,7 @@ def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
 
 def test_the_patience_of_a_request_a_list_and_an_action() -> None:
     assert (api.CONNECT_TIMEOUT, api.READ_TIMEOUT) == (5, 30)
-    assert (fanout.LIST_PATIENCE, power.POWER_PATIENCE) == (10, 45)
+    assert (fanout.LIST_PATIENCE, outcome.POWER_PATIENCE) == (10, 45)
 
 
 # --- No answer, and answers of something else -----------------------------------------
@@ -227,7 +227,9 @@ def test_proxmoxs_words_come_from_the_body_or_the_reason_without_the_secret(
             return web.Response(status=status, reason=reason)
         return web.json_response(body, status=status, reason=reason)
 
-    cluster.raw = dict.fromkeys(("/nodes", "/cluster/status"), respond)
+    cluster.raw = dict.fromkeys(
+        ("/nodes", "/cluster/status", "/cluster/resources"), respond
+    )
     answer = call("list_infrastructure")
     assert answer.is_error
     assert says in answer.text
@@ -248,7 +250,7 @@ def test_the_token_is_sent_and_no_cookie(point: Point, peer: Start) -> None:
     point(f"{url}/behind/a/proxy")
     with pytest.raises(ProxmoxError):
         server.client().get_nodes()
-    assert len(sent) == 3
+    assert len(sent) == 4
     for request in sent:
         assert b"Cookie" not in request
         assert f"Authorization: PVEAPIToken=mcp@pve!t={SECRET}\r\n".encode() in request

@@ -1,12 +1,16 @@
-"""Hostile arguments: refused with a next step, before anything is sent."""
+"""Every argument: what is understood, and what is refused before anything is sent."""
 
+import contextlib
 import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from mcp.server.mcpserver.exceptions import ToolError
 
 from src.api import check_target
+from src.arguments import read_arguments
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
 from src.models import NODE_PATTERN
@@ -14,21 +18,24 @@ from tests.cluster import Cluster
 from tests.conftest import Call
 
 NODES = [
-    *("", " ", "pve1 ", " pve1", "pve 1", "pve1\n", "\npve1", "pve1\r\nX-Header: x"),
-    *("..", ".", "../cluster", "pve1/..", "pve1\\..", "%2e%2e", "pve1%2fqemu"),
-    *("pve1/qemu/105/status/stop?x=", "pve1/qemu/105/status/stop#", "pve1?", "pve1#"),
-    *("pve1\x00", "pve1;", "pve1&x=1", "-pve1", "pve1-", "pve_1", "pve1.lan"),
-    *("a" * 300, "pv\xe91", "\u7bc0\u9ede"),
+    *("pve 1", "pve1\r\nX-Header: x", "..", ".", "../cluster", "pve1/..", "pve1\\.."),
+    *("%2e%2e", "pve1%2fqemu", "pve1/qemu/105/status/stop?x=", "pve1?", "pve1#"),
+    *("pve1/qemu/105/status/stop#", "pve1\x00", "pve1;", "pve1&x=1", "-pve1", "pve1-"),
+    *("pve_1", "a" * 300, "pv\xe91", "\u7bc0\u9ede"),
     *("\u0440ve1", "\uff11\uff12"),  # a Cyrillic letter, full-width digits
 ]
-NO_NODES = [*NODES, None, True, 1, ["pve1"], {"node": "pve1"}]
-VM_IDS = [0, -1, 99, 10**9, 10**18]
+NO_NODES = [*NODES, True, 1, ["pve1"], {"node": "pve1"}]
+VM_IDS = [0, -1, 5, 99, 10**9, 10**18]
 NO_VM_IDS = [
     *VM_IDS,
-    *("0x64", "100/status/stop", "100?x", "../100", "", "abc", "\u0967\u0966\u0966"),
-    *(True, False, None, 100.5, 1e300, [100], {"id": 100}),
+    *("0x64", "100/status/stop", "100?x", "../100", "abc", "\u0967\u0966\u0966"),
+    *("0100", "1_00", "100.5", "99", "1000000000", "+100", "1e2"),
+    *(True, False, 100.5, 99.0, 1e300, [100], {"id": 100}),
 ]
-NO_FORCES = ["maybe", 2, [True], "force"]
+NO_FORCES = ["maybe", "yes", "true", "True", "on", "1", 1, 0, 2, [True], "force"]
+LEFT = (
+    " list_machines without filters shows the vm_id, node and status of every machine."
+)
 
 
 @pytest.mark.parametrize("tool", ["start_machine", "stop_machine", "reboot_machine"])
@@ -40,38 +47,113 @@ def test_nothing_hostile_is_sent_anywhere(call: Call, demo: Cluster, tool: str) 
     for name, value in wrong:
         answer = call(tool, **right | {name: value})
         assert answer.is_error, value
-        assert f"{name} must be" in answer.text
+        assert f"{name} must be" in answer.text, value
+    for name in right:
+        for value in (None, "", " ", "null"):
+            answer = call(tool, **right | {name: value})
+            assert f"{name} is missing" in answer.text
     assert demo.sent == []
 
 
 def test_no_hostile_filter_is_sent_anywhere(call: Call, demo: Cluster) -> None:
-    for node in NO_NODES:
-        if node is not None:  # no filter
-            assert call("list_machines", node=node).is_error, node
-    for status in ("", "Running", "a b", "x" * 31, 1, ["running"]):
-        assert call("list_machines", status=status).is_error, status
+    wrong = [("node", node) for node in NO_NODES]
+    wrong += [("status", status) for status in ("a b", "x" * 31, 1, ["running"], "-x")]
+    wrong += [("name", name) for name in (1, ["x"], "x" * 101)]
+    for name, value in wrong:
+        answer = call("list_machines", **{name: value})
+        assert answer.is_error, value
+        assert f"{name} must be" in answer.text
     assert demo.sent == []
 
 
-def test_all_that_is_wrong_is_told_at_once(call: Call, demo: Cluster) -> None:
-    vm_id = "vm_id must be a whole number from 100 to 999999999"
-    node = "node must be a node's name (letters, digits and hyphens)"
-    force = "force must be true or false"
-    status = "status must be a word such as running, stopped, unknown or paused"
-    for tool, arguments, wrong in (
-        ("stop_machine", {"node": "", "force": "x"}, f"{vm_id}; {node}; {force}"),
-        ("list_machines", {"status": "Running"}, status),
-    ):
-        assert call(tool, **arguments).text == (
-            f"Nothing was sent to Proxmox: {wrong}. list_machines without filters shows "
-            "the vm_id, node and status of every machine."
-        )
+VM_ID = "vm_id must be a whole number from 100 to 999999999"
+NODE = "node must be a node's name (letters, digits and hyphens)"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "wrong"),
+    [
+        (
+            "stop_machine",
+            {"vm_id": 5, "node": "a/b", "force": 1},
+            f"{VM_ID}; {NODE}; force must be true or false",
+        ),
+        ("start_machine", {}, "vm_id is missing; node is missing"),
+        (
+            "list_machines",
+            {"state": "stopped"},
+            "list_machines has no argument 'state', it has node, status, name",
+        ),
+        (
+            "list_storage",
+            {"node": "pve1"},
+            "list_storage has no argument 'node', it has none",
+        ),
+        (
+            "stop_machine",
+            {"vm_id": 100, "node": "pve1", "dry_run": True},
+            "stop_machine has no argument 'dry_run', it has vm_id, node, force",
+        ),
+        (
+            "list_machines",
+            {"status": 1, "name": 2},
+            (
+                "status must be a word such as running, stopped, unknown or paused; name must be a "
+                "part of a machine's name or tag"
+            ),
+        ),
+    ],
+)
+def test_all_that_is_wrong_is_told_at_once(
+    call: Call, demo: Cluster, tool: str, arguments: dict[str, Any], wrong: str
+) -> None:
+    text = call(tool, **arguments).text
+    assert text == f"Nothing was sent to Proxmox: {wrong}.{LEFT}"
     assert demo.sent == []
 
 
 def test_a_misspelt_force_does_not_force(call: Call, demo: Cluster) -> None:
-    call("stop_machine", vm_id=100, node="pve1", Force=True)
-    assert demo.posts == ["/pve1/qemu/100/status/shutdown"]
+    answer = call("stop_machine", vm_id=100, node="pve1", Force=True)
+    assert "no argument 'Force', it has vm_id, node, force" in answer.text
+    assert demo.sent == []
+
+
+def test_what_clients_add_by_themselves_is_ignored(call: Call, demo: Cluster) -> None:
+    added = {"toolCallId": "x", "task_progress": "- [ ] stop it"}
+    assert not call("start_machine", vm_id=106, node="pve2", **added).is_error
+    assert not call("list_infrastructure", **added).is_error
+
+
+def read(**given: Any) -> dict[str, Any]:
+    return read_arguments("x", given, given, ["vm_id"])
+
+
+def test_an_id_is_understood_as_clients_write_it() -> None:
+    for written in (100, 100.0, "100", " 100 "):
+        vm_id = read(vm_id=written)["vm_id"]
+        assert (vm_id, type(vm_id)) == (100, int)
+    assert read(vm_id=999_999_999)["vm_id"] == 999_999_999
+    for infinite in (float("inf"), float("nan")):
+        with pytest.raises(ToolError):
+            read(vm_id=infinite)
+
+
+def test_an_optional_argument_that_is_empty_is_none() -> None:
+    empty = {"node": "", "status": " ", "name": None, "force": "null"}
+    assert read(**empty) == {}
+    blanks = {"node": " pve1 ", "status": " RUNNING", "name": " Web ", "force": False}
+    said = {"node": "pve1", "status": "running", "name": "Web", "force": False}
+    assert read(**blanks) == said
+    assert read(name="x" * 100, node="pve1.lan") == {
+        "name": "x" * 100,
+        "node": "pve1.lan",
+    }
+
+
+@given(st.text())
+def test_an_id_that_is_understood_is_one(text: str) -> None:
+    with contextlib.suppress(ToolError):
+        assert str(read(vm_id=text)["vm_id"]) == text.strip()
 
 
 def test_no_machine_but_the_one_named_is_switched(call: Call, demo: Cluster) -> None:
@@ -84,10 +166,10 @@ def test_no_machine_but_the_one_named_is_switched(call: Call, demo: Cluster) -> 
 # --- The client by itself is as strict ------------------------------------------------
 
 
-def test_nothing_hostile_gets_past_the_client_without_the_schema(
+def test_nothing_hostile_gets_past_the_client_without_the_tools(
     proxmox: ProxmoxClient, cluster: Cluster
 ) -> None:
-    for node in NODES:
+    for node in ["", " ", *NODES]:
         for method, *more in (
             (proxmox.get_all_machines,),
             (proxmox.get_storage_status,),
@@ -103,6 +185,21 @@ def test_nothing_hostile_gets_past_the_client_without_the_schema(
     with pytest.raises(ProxmoxError, match="action must be"):
         proxmox.set_machine_state("pve1", 100, "reset")  # type: ignore[arg-type]
     assert cluster.sent == []
+
+
+def test_a_full_name_is_answered_with_the_nodes_there_are(
+    proxmox: ProxmoxClient, cluster: Cluster
+) -> None:
+    cluster.pve.add_vm(100, "web", status="running")
+    for node in ("pve1.example.com", "PVE1"):
+        for method, *more in (
+            (proxmox.get_all_machines,),
+            (proxmox.get_machine_status, 100),
+            (proxmox.set_machine_state, 100, "stop"),
+        ):
+            with pytest.raises(ProxmoxError, match="Nodes: pve1"):
+                method(node, *more)
+    assert not [path for _, path in cluster.sent if "/nodes/" in path]
 
 
 # --- The pattern ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from src import fanout
+from src import client, fanout
 from src.api import MAX_REQUESTS
 from tests.cluster import SECRET, TOKEN, Cluster, Row, drop
 from tests.conftest import Answer, Call, at_once
@@ -20,13 +20,21 @@ LISTS = ["list_infrastructure", "list_machines", "list_storage"]
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
-    """0.8 s in place of the 10 that a list waits for a node."""
+    """0.8 s in place of the 10 that a list waits for a node, and 30 for its storages."""
     monkeypatch.setattr(fanout, "LIST_PATIENCE", 0.8)
+    monkeypatch.setattr(client, "STORAGE_PATIENCE", 0.8)
     return 0.8
 
 
 def machines(answer: Answer) -> dict[int, Row]:
-    return {each["vm_id"]: each for each in answer.data["machines"]}
+    left_out = {"live": True, "cpu": None, "memory_used": None, "uptime": None}
+    return {each["vm_id"]: left_out | each for each in answer.data["machines"]}
+
+
+def notes(answer: Answer) -> list[str]:
+    """What is said beside the tally."""
+    found: list[str] = answer.data["notes"][1:]
+    return found
 
 
 def dead(answer: Answer) -> list[int]:
@@ -71,7 +79,7 @@ def test_what_a_node_did_not_answer_is_as_last_known_and_what_came_is_used(
     assert len(machines(answer)) == 11
     assert dead(answer) == lost
     assert machines(answer)[101]["status"] == "running"
-    note = answer.data["notes"][0]
+    note = notes(answer)[0]
     assert note.startswith("pve2 did not answer")
     assert reason in note
     assert note in answer.text
@@ -81,7 +89,7 @@ def test_a_vm_that_vanishes_fails_no_list(call: Call, demo: Cluster) -> None:
     demo.pve.fail("GET", "/nodes/pve2/qemu", 500, "no such config", times=1)
     answer = call("list_machines")
     assert dead(answer) == [107]
-    assert len(answer.data["notes"]) == 1  # pve3 is offline
+    assert len(notes(answer)) == 1  # pve3 is offline
 
 
 def test_a_node_that_hangs_does_not_hold_up_the_lists(
@@ -94,15 +102,18 @@ def test_a_node_that_hangs_does_not_hold_up_the_lists(
     assert time.monotonic() - began < impatient + 1
     for answer in answers:
         assert not answer.is_error
-        note = answer.data["notes"][0]
+        note = notes(answer)[0]
         assert note.startswith("pve2 did not answer")
         assert "no answer within 1 s" in note
     infrastructure, listed, storage = answers
-    assert infrastructure.data["nodes"][1]["load"] is None
+    pve2 = infrastructure.data["nodes"][1]
+    assert (pve2["status"], pve2["cpu"], pve2["load"]) == ("unknown", None, None)
+    assert infrastructure.data["totals"]["online"] == 1
+    assert "Node pve2 does not answer" in infrastructure.data["attention"][0]
     assert dead(listed) == [101, 104, 106, 107, 201]
     assert len(storage.data["storages"]) == 8
     local = [s for s in storage.data["storages"] if s["nodes"] == ["pve2"]]
-    assert [(s["active"], s["available"]) for s in local] == [(True, None)] * 2
+    assert [(s["active"], s["available"]) for s in local] == [(None, None)] * 2
 
 
 @pytest.mark.parametrize(("hanging", "live"), [(9, ["lxc", "qemu"]), (16, ["qemu"])])
@@ -171,7 +182,7 @@ def test_without_the_broadcast_the_nodes_still_tell(call: Call, demo: Cluster) -
     nodes = {tuple(each["nodes"]) for each in storage.data["storages"]}
     assert nodes == {("pve1",), ("pve2",), ("pve1", "pve2")}
     for answer in (listed, storage):
-        assert "rrd dump failed" in answer.data["notes"][-1]
+        assert "rrd dump failed" in notes(answer)[-1]
 
 
 def test_the_broadcast_names_the_nodes_too(call: Call, demo: Cluster) -> None:
@@ -208,7 +219,7 @@ def test_a_silent_node_is_no_missing_right(call: Call, cluster: Cluster) -> None
     cluster.pve.fail("GET", "/nodes/pve1/qemu", 595, "No route to host")
     answer = call("list_machines")
     assert answer.data["machines"] == []
-    (note,) = answer.data["notes"]
+    (note,) = notes(answer)
     assert note.startswith("pve1 did not answer")
 
 
@@ -220,7 +231,7 @@ def test_a_lost_quorum_is_told(call: Call, demo: Cluster) -> None:
     demo.pve.fail("GET", "/cluster/status", 500, "corosync is down")
     answer = call("list_infrastructure")
     assert answer.data["quorate"] is None
-    assert "corosync is down" in answer.data["notes"][0]
+    assert "corosync is down" in notes(answer)[0]
 
 
 def test_a_token_without_rights_learns_which(call: Call, demo: Cluster) -> None:
@@ -228,8 +239,8 @@ def test_a_token_without_rights_learns_which(call: Call, demo: Cluster) -> None:
     demo.edit["/cluster/resources"] = lambda rows: []
     listed, storage = call("list_machines"), call("list_storage")
     assert listed.data["machines"] == storage.data["storages"] == []
-    assert "VM.Audit on /vms" in listed.data["notes"][-1]
-    assert "Datastore.Audit on /storage" in storage.data["notes"][-1]
+    assert "VM.Audit on /vms" in notes(listed)[-1]
+    assert "Datastore.Audit on /storage" in notes(storage)[-1]
 
 
 def test_a_token_with_some_rights_sees_what_it_may(call: Call, demo: Cluster) -> None:
@@ -249,7 +260,7 @@ def test_nodes_without_sys_audit_say_so(call: Call, demo: Cluster) -> None:
     totals = answer.data["totals"]
     assert (totals.pop("nodes"), totals.pop("online")) == (3, 2)
     assert set(totals.values()) == {None}
-    (note,) = answer.data["notes"]
+    (note,) = notes(answer)
     assert note.startswith("pve1, pve2 refused")
     assert "lacks Sys.Audit on /nodes/pve1" in note
 
@@ -277,7 +288,7 @@ def test_lists_are_complete_with_15_percent_of_connections_dropped(
     for _ in range(8):
         answer = call(tool)
         assert not answer.is_error, answer.text
-        assert answer.data["notes"] == expected.data["notes"]
+        assert notes(answer) == notes(expected)
         for key in ("nodes", "machines", "storages"):
             assert len(answer.data.get(key, "")) == len(expected.data.get(key, ""))
     assert demo.pve._random.count >= 4 * 14  # so many were dropped, each time another
@@ -304,7 +315,7 @@ def test_a_connection_closed_while_idle(call: Call, demo: Cluster) -> None:
         each._loop.call_soon_threadsafe(each.transport.close)
     wait_for(lambda: all(each.transport.is_closing() for each in connections))
     time.sleep(0.05)  # until that is known at this end
-    assert len(call("list_machines").data["notes"]) == 1  # pve3 is offline
+    assert len(notes(call("list_machines"))) == 1  # pve3 is offline
     assert not call("start_machine", vm_id=106, node="pve2").is_error
 
 
@@ -324,7 +335,7 @@ def test_how_many_requests_a_list_takes(call: Call, demo: Cluster) -> None:
     for tool, requests, beside in (
         ("list_machines", 2 * 2 + 2, "resources?type=vm"),
         ("list_storage", 2 + 2, "resources?type=storage"),
-        ("list_infrastructure", 2 + 2, "status"),
+        ("list_infrastructure", 2 + 3, "status"),
     ):
         demo.sent.clear()
         call(tool)

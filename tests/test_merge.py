@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.merge import add_up, merge_machines, merge_node, merge_storages, named_nodes
-from src.models import Machines, Node, NodeResources, Storage, Totals
+from src.merge import (
+    add_up,
+    merge_machines,
+    merge_nodes,
+    merge_storages,
+    named_nodes,
+    select_machines,
+)
+from src.models import Machine, Machines, Node, Storage, Totals
 from src.rows import Row
-from src.texts import machines_text
+from src.texts import machines_page
 
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
 
@@ -24,14 +31,28 @@ def test_totals_are_sums_over_the_online_nodes_and_cpu_is_weighted() -> None:
 
 
 def test_what_a_node_says_of_itself_wins_but_for_status_and_cpu() -> None:
+    row = {"node": "a", "status": "unknown", "cpu": 0.2, "maxcpu": 16, "mem": 25}
+    row |= {"maxmem": 63, "disk": 9, "maxdisk": 94, "uptime": 100}
+    live = {"cpu": 0, "cpuinfo": {"cpus": 8}, "memory": {"used": 1}, "uptime": 4}
+    live |= {"rootfs": {"used": 2, "total": 3}, "loadavg": [1, 2, 3]}
+    merged = Node("a", "unknown", 0.2, 8, 1, 63, 2, 3, 4, [1, 2, 3])
+    assert merge_nodes({"a": row}, {"a": live}, (), []) == [merged]
     listed = Node("a", "unknown", 0.2, 16, 25, 63, 9, 94, 100)
-    live = NodeResources("a", "online", 0, 8, 1, None, 2, 3, 4, [1, 2, 3], "9.1.2")
-    merged = Node("a", "unknown", 0.2, 8, 1, 63, 2, 3, 4, [1, 2, 3], "9.1.2")
-    assert merge_node(listed, live) == merged
-    assert merge_node(listed, None) == listed
-    assert merge_node(Node("a", "online"), live).cpu == 0
-    live.cpu = 1.0
-    assert merge_node(Node("a", "online", 0.0), live).cpu == 0
+    assert merge_nodes({"a": row}, {}, (), []) == [listed]
+    for cpu, said in ((None, 0), (0.0, 0), (0.5, 0.5)):
+        (node,) = merge_nodes({"a": row | {"cpu": cpu}}, {"a": live}, (), [])
+        assert node.cpu == said
+
+
+def test_a_node_that_does_not_answer_is_unknown_whatever_is_said_of_it() -> None:
+    rows = {name: {"node": name, "status": "online", "cpu": 1} for name in ("b", "a")}
+    one, two = merge_nodes(rows, {}, {"b"}, [])
+    assert (one, two) == (Node("a", "online", 1), Node("b", "unknown"))
+    resources = [{"type": "node", "node": "a", "hastate": "maintenance"}]
+    resources += [{"type": "node", "node": "b", "hastate": "online"}]
+    resources += [{"type": "qemu", "node": "b", "hastate": "maintenance"}]
+    found = merge_nodes(rows, {}, (), resources)
+    assert [node.maintenance for node in found] == [True, False]
 
 
 def test_the_rows_of_a_cluster_name_its_nodes() -> None:
@@ -41,6 +62,8 @@ def test_the_rows_of_a_cluster_name_its_nodes() -> None:
     states = enumerate(("offline", "online", "unknown"))
     named = [{"node": f"pve{n}", "status": status} for n, status in states]
     assert named_nodes(rows) == named
+    own = {"type": "node", "node": "pve1", "status": "online", "cpu": 0.5}
+    assert named_nodes([own, {"type": "qemu", "node": "pve2"}]) == [own]
 
 
 def test_every_row_of_a_machine_counts_and_no_other() -> None:
@@ -68,7 +91,8 @@ def test_a_machine_that_migrates_is_where_resources_have_it(nodes: list[str]) ->
 keys = "name status lock tags qmpstatus template cpu cpus maxcpu mem maxmem uptime"
 anything = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.floats())
 vm_ids = {"vmid": st.integers(100, 105) | st.integers(100, 105).map(str)}
-nodes, kinds = map(st.sampled_from, (["pve1", "pve2", "pve3"], ["qemu", "lxc"]))
+nodes = st.sampled_from(["pve1", "pve2", "pve3"])
+kinds = st.sampled_from(["qemu", "lxc"])
 more = dict.fromkeys(keys.split(), anything)
 live_rows = st.fixed_dictionaries(vm_ids, optional=more)
 rows = st.fixed_dictionaries({**vm_ids, "node": nodes, "type": kinds}, optional=more)
@@ -86,7 +110,8 @@ def test_every_machine_is_there_exactly_once_whatever_is_missing(
     answered = {int(row["vmid"]) for rows in live.values() for row in rows}
     told = answered | {int(row["vmid"]) for row in resources}
     assert [machine.vm_id for machine in machines] == sorted(told)
-    text = machines_text(Machines(machines, []), machines, None, None)
+    filters: Any = dict.fromkeys(("node", "status", "name"))
+    text = machines_page(Machines(machines, []), machines, filters).text
     for machine in machines:
         assert f"\n{machine.vm_id} " in text
         assert machine.live is (machine.vm_id in answered)
@@ -112,7 +137,9 @@ def merged(live: dict[str, list[Row]], *resources: Row) -> list[Storage]:
 
 def test_a_shared_storage_is_there_once_as_where_it_is_active() -> None:
     dead = storage(active=0, total=0, used=0, avail=0)
-    nfs = Storage("nfs", "nfs", ["pve3", "pve4"], True, True, ["iso"], 60, 100, 30)
+    figures = {"used": 60, "total": 100, "available": 30, "content": ("iso",)}
+    where: Any = {"nodes": ["pve3", "pve4"], "shared": True, "active": True}
+    nfs = Storage(storage="nfs", type="nfs", **where, **figures)
     assert merged({"pve4": [dead], "pve3": [storage()]}) == [nfs]
     assert merged({"pve3": [storage()], "pve4": [dead]}) == [nfs]
     (found,) = merged({"pve3": [dead]}, resource("pve2"))  # pve2 does not know
@@ -129,5 +156,16 @@ def test_a_local_storage_is_there_once_a_node_where_it_is_enabled() -> None:
 def test_resources_tell_of_the_storages_of_nodes_that_did_not_answer() -> None:
     found = [merged({}, resource(node)) for node in ("pve1", "pve2", "pve3")]
     used = [[(each.active, each.used) for each in storages] for storages in found]
-    assert used == [[(True, 6)], [(None, None)], []]
+    assert used == [[(None, 6)], [(None, None)], []]
     assert merged({}, resource("pve1", "sdn")) == []
+
+
+def test_machines_are_selected_by_state_and_a_part_of_name_or_tag() -> None:
+    web = Machine(vm_id=1, name="Web-1", node="a", type="qemu", status="running")
+    bare = Machine(vm_id=2, node="a", type="lxc", status="stopped", tags=("x", "PROD"))
+    both = [web, bare]
+    assert select_machines(both, None, None) == both
+    assert select_machines(both, "stopped", None) == [bare]
+    for name, found in (("web", [web]), ("pRod", [bare]), ("e", [web]), ("zz", [])):
+        assert select_machines(both, None, name) == found
+    assert select_machines(both, "running", "prod") == []

@@ -1,6 +1,7 @@
 """That the project is what it says it is: its layout, its packages, its README."""
 
 import ast
+import itertools
 import re
 import shutil
 import subprocess
@@ -20,9 +21,9 @@ def imports(name: str) -> set[str]:
     """The modules that a room imports, `src.x` as x."""
     found: set[str] = set()
     for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "src":
+        if isinstance(node, ast.Import) or (
+            isinstance(node, ast.ImportFrom) and node.module == "src"
+        ):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add(str(node.module).removeprefix("src."))
@@ -149,7 +150,7 @@ def test_the_picture_of_the_rooms_has_the_arrows_of_the_imports() -> None:
     drawn: set[tuple[str, str]] = set()
     for line in README[start : README.index("```", start)].splitlines()[1:]:
         stops = [re.findall(r"\w+", stop) for stop in line.split("-->")]
-        for before, after in zip(stops, stops[1:], strict=False):
+        for before, after in itertools.pairwise(stops):
             drawn |= {(a, b) for a in before for b in after}
     assert drawn <= arrows()
 

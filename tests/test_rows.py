@@ -1,11 +1,12 @@
 """One row of the API to one model, as Proxmox really answers it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from src import rows
-from src.models import Machine, Node, NodeResources, Storage
+from src.models import Machine, Node, NodeResources, Storage, Task
 from src.rows import Row, read_machine, read_node_resources
 
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
@@ -16,6 +17,7 @@ def test_numbers_come_as_strings_too_and_booleans_are_1_or_absent() -> None:
     assert [rows.number(value) for value in values] == [1.5, 2, 0, *[None] * 7]
     assert [rows.integer(value) for value in values] == [1, 2, 0, *[None] * 7]
     assert [rows.text(each) for each in (None, "", 0, "a")] == [None, None, "0", "a"]
+    assert [rows.fraction(each) for each in (None, "0.12345")] == [None, 0.1235]
     flags = [rows.flag(value) for value in (1, "1", True, 0, "0", None, "", 2, "yes")]
     assert flags == [True] * 3 + [False] * 6
 
@@ -33,7 +35,9 @@ def test_every_figure_that_a_node_says_of_itself_is_read(version: str) -> None:
     row |= {"rootfs": {"used": 5, "total": 6}, "swap": {"used": 0, "total": 9}}
     row |= {"uptime": 7, "loadavg": ["0.52", "0.40", "0.31"], "pveversion": version}
     figures = (0.5, 2, 3, 4, 5, 6, 7, [0.52, 0.4, 0.31], "9.1.2", 0, 9)
-    assert read_node_resources("a", row) == NodeResources("a", "online", *figures)
+    assert read_node_resources("a", row) == NodeResources(
+        "a", "online", *figures[:-2], False, *figures[-2:]
+    )
 
 
 def test_what_a_node_does_not_say_of_itself_is_none() -> None:
@@ -45,19 +49,24 @@ def test_what_a_node_does_not_say_of_itself_is_none() -> None:
 
 
 def test_every_figure_of_a_machine_is_read_from_its_own_key() -> None:
-    row = VM | {"name": "web", "status": "stopped", "cpu": 0.5, "cpus": "1.5"}
+    row = VM | {"name": "web", "status": "paused", "cpu": 0.5, "cpus": "1.5"}
     row |= {"maxcpu": 9, "mem": 2, "maxmem": 3, "uptime": 4, "template": 1}
     row |= {"lock": "backup", "tags": "a;b,c d;"}
-    figures = (0.5, 1.5, 2, 3, 4, True, "backup", ["a", "b", "c", "d"])
-    machine = Machine(100, "web", "pve1", "qemu", "stopped", *figures, True)
+    figures = {"cpu": 0.5, "cpus": 1.5, "memory_used": 2, "memory_total": 3}
+    more: Row = {"uptime": 4, "template": True, "lock": "backup", "ha": "started"}
+    row |= {"hastate": "started", "ha": {"managed": 1, "state": "started"}}
+    whole = {"name": "web", "status": "paused", "tags": ("a", "b", "c", "d")}
+    machine = Machine(vm_id=100, node="pve1", type="qemu", **whole, **figures, **more)
     assert read_machine(100, row, {}) == machine
     assert read_machine(100, None, row) == replace(machine, live=False)
-    assert read_machine(100, VM | {"maxcpu": 9}, {}).cpus == 9
+    off = read_machine(100, row | {"status": "stopped"}, {})
+    idle = {"cpu": None, "memory_used": None, "uptime": None, "status": "stopped"}
+    assert off == replace(machine, **idle)
+    del row["cpus"]
+    assert read_machine(100, row, {}).cpus == 9
     bare = {"node": "a", "type": "lxc", "status": None, "lock": "", "tags": None}
-    nothing = (None, None, None, None, None, False, None, [], True)
-    assert read_machine(5, bare, {}) == Machine(
-        5, None, "a", "lxc", "unknown", *nothing
-    )
+    empty = Machine(vm_id=5, node="a", type="lxc", status="unknown")
+    assert read_machine(5, bare, {}) == empty
 
 
 @pytest.mark.parametrize(
@@ -76,10 +85,17 @@ def test_every_figure_of_a_machine_is_read_from_its_own_key() -> None:
         ({"status": "stopped"}, {"status": "paused"}, {"status": "stopped"}),
         ({"cpu": 0}, {"cpu": 0.5}, {"cpu": 0.5}),  # its node's first answer is always 0
         ({"cpu": 0.1}, {}, {"cpu": 0.1}),
-        ({"cpu": 0, "status": "stopped"}, {"cpu": 0.5}, {"cpu": 0}),
+        ({"cpu": 0, "status": "stopped"}, {"cpu": 0.5}, {"cpu": None}),
         ({"name": None}, {"name": "web"}, {"name": "web"}),
         ({"name": "own"}, {"name": "web"}, {"name": "own"}),
-        ({"mem": 2}, {"mem": 1, "lock": "x"}, {"memory_used": 2, "lock": None}),
+        ({}, {"lock": "x"}, {"lock": None}),
+        # The node's list has the memory of the process, resources that of the guest.
+        ({"mem": 9}, {"mem": 1}, {"memory_used": 1}),
+        ({"mem": 9}, {"mem": 0}, {"memory_used": 9}),
+        ({"mem": 9, "type": "lxc"}, {"mem": 1}, {"memory_used": 9}),
+        ({}, {"hastate": "error"}, {"ha": "error"}),
+        ({"ha": {"managed": 0}}, {"hastate": "started"}, {"ha": None}),
+        ({"ha": {"managed": 1, "state": None}}, {}, {"ha": "managed"}),
     ],
 )
 def test_a_machine_is_as_its_node_says_but_for_what_only_resources_know(
@@ -98,19 +114,28 @@ def test_a_machine_on_an_offline_node_is_unknown_and_keeps_its_size() -> None:
     assert read_machine(1, row, {}, {"pve1"}) == replace(known, live=True)
 
 
-def test_a_storage_has_sizes_while_it_is_active_and_its_resource_if_known() -> None:
-    row: Row = {"storage": "nfs", "type": "nfs", "shared": 1, "content": "iso,,images"}
+def test_the_sizes_of_a_storage_are_known_while_it_is_active() -> None:
+    row = {"storage": "nfs", "type": "nfs", "shared": 1, "content": "iso,,images"}
     row |= {"active": 1, "used": 2, "total": 3, "avail": 1}
-    nfs = Storage("nfs", "nfs", ["a"], True, True, ["images", "iso"], 2, 3, 1)
+    which: Any = {"storage": "nfs", "type": "nfs", "nodes": ["a"], "shared": True}
+    kinds: Any = {"content": ("images", "iso"), "used": 2, "total": 3, "available": 1}
+    nfs = Storage(**which, **kinds, active=True)
     assert rows.read_storage("a", row) == nfs
     dead = rows.read_storage("a", {"storage": "b", "used": 0, "total": 0, "avail": 0})
-    assert dead == Storage("b", "unknown", ["a"], False, False, [], None, None, None)
-    row = {"storage": "nfs", "node": "a", "plugintype": "nfs", "shared": "1"}
-    row |= {"status": "available", "content": "images,iso", "disk": 2, "maxdisk": 3}
-    known = replace(nfs, available=None)
+    assert dead == Storage(storage="b", type="unknown", nodes=["a"], active=False)
+    iscsi = rows.read_storage("a", row | {"total": 0, "used": 0, "avail": 0})
+    assert iscsi == replace(nfs, used=None, total=None, available=None)
+
+
+def test_a_storage_of_resources_has_its_last_known_size() -> None:
+    row: Row = {"storage": "nfs", "node": "a", "plugintype": "nfs", "shared": "1"}
+    row |= {"status": "available", "content": "iso", "disk": 2, "maxdisk": 3}
+    which: Any = {"storage": "nfs", "type": "nfs", "nodes": ["a"], "shared": True}
+    known = Storage(**which, content=("iso",), used=2, total=3)
     assert rows.read_storage_resource(row, {"b"}) == known
-    unknown = replace(known, active=None, used=None, total=None)
+    unknown = replace(known, used=None, total=None)
     assert rows.read_storage_resource(row, {"a"}) == unknown
+    assert rows.read_storage_resource(row | {"maxdisk": 0}, ()) == unknown
     del row["plugintype"], row["status"]
     unknown.type = "unknown"
     assert rows.read_storage_resource(row, ()) == unknown
@@ -123,3 +148,35 @@ def test_a_machines_row_is_found_by_its_id_among_those_of_other_things() -> None
     assert rows.find_row(100, found[::-1]) is VM
     assert rows.find_row(101, found) is rows.find_row(100, []) is None
     assert rows.find_row(100, [{"type": "qemu", "vmid": 100}]) is None
+
+
+def test_what_others_write_is_cut_and_on_one_line() -> None:
+    hostile = "a\x00b\n\u202ec\u2066\x1b[2J\u2028d\ud800e\ue000f  g\u200b"
+    assert rows.clean(hostile) == "a b c [2J d e f g"
+    assert rows.clean("x" * 200) == "x" * 200
+    assert rows.clean("x" * 201) == "x" * 197 + "..."
+    assert rows.clean("x" * 9, 8) == "xxxxx..."
+    assert rows.text("x" * 81) == "x" * 77 + "..."
+    tags = ";".join(["y" * 41, *map(str, range(30))])
+    found = read_machine(1, VM | {"tags": tags, "name": "\x07"}, {})
+    assert found.tags[:2] == ("y" * 37 + "...", "0")
+    assert len(found.tags) == 20
+    assert found.name is None
+
+
+def test_a_task_that_runs_has_no_exit_status() -> None:
+    row = {"upid": "UPID:x", "type": "qmstart", "status": "OK", "starttime": "7"}
+    assert rows.read_task(row) == Task("UPID:x", "qmstart", "OK", 7)
+    running = [rows.read_task(row | {"status": each}) for each in ("RUNNING", None)]
+    assert running == [Task("UPID:x", "qmstart", None, 7)] * 2
+    assert rows.read_task({}) == Task("", "", None, None)
+    failed = [Task("", "", status, None).failed for status in (None, "OK", "no disk")]
+    assert failed == [False, False, True]
+
+
+def test_a_cluster_has_a_name_and_quorum_and_a_host_alone_has_neither() -> None:
+    node = {"type": "node", "name": "pve1"}
+    cluster = {"type": "cluster", "name": "demo", "quorate": 1}
+    assert rows.read_cluster([node, cluster]) == ("demo", True)
+    assert rows.read_cluster([cluster | {"quorate": 0}]) == ("demo", False)
+    assert rows.read_cluster([node]) == (None, None)

@@ -1,6 +1,7 @@
 """What the six tools answer about a cluster in good order, in both protocol eras."""
 
 import json
+import re
 from typing import Any
 
 import anyio
@@ -22,7 +23,7 @@ def call(mode: str, configured: dict[str, str]) -> Call:
 TOOLS = {
     # name: parameters, (read only, destructive, idempotent)
     "list_infrastructure": ([], (True, False, True)),
-    "list_machines": (["node", "status"], (True, False, True)),
+    "list_machines": (["node", "status", "name"], (True, False, True)),
     "list_storage": ([], (True, False, True)),
     "start_machine": (["vm_id", "node"], (False, False, True)),
     "stop_machine": (["vm_id", "node", "force"], (False, True, True)),
@@ -35,7 +36,7 @@ def known(row: Row) -> Row:
 
 
 MACHINES = """\
-11 machines on 3 nodes: 5 running, 4 stopped, 1 paused, 1 unknown
+11 machines on 3 nodes: 5 running, 3 stopped, 1 paused, 1 unknown, 1 template
 pve3 is offline: the state of its machines is unknown.
 vm_id name, node, type, status, CPU, memory, uptime:
 100 web, pve1, qemu, running, 7 % of 4, 2.0/4.0 GiB, 12d 0h, tags prod front
@@ -92,15 +93,41 @@ def test_there_are_six_tools_and_each_says_what_it_does(mode: str) -> None:
         assert tool.output_schema["properties"]
 
 
-def test_the_parameters_are_bounded() -> None:
-    schema = listed()[0]["stop_machine"].input_schema
-    assert schema["required"] == ["vm_id", "node"]
-    vm_id, node, force = schema["properties"].values()
-    bounds = (vm_id["type"], vm_id["minimum"], vm_id["maximum"])
-    assert bounds == ("integer", 100, 999_999_999)
-    assert node["pattern"] == r"^[a-zA-Z0-9]([a-zA-Z0-9\-]*[a-zA-Z0-9])?$"
-    assert node["maxLength"] == 63
-    assert force["default"] is False
+def test_no_bounds_are_in_the_schema_and_no_argument_is_beside_it(mode: str) -> None:
+    """Clients turn what is out of bounds into what is within, silently."""
+    for name, tool in listed(mode)[0].items():
+        schema = tool.input_schema
+        assert schema["additionalProperties"] is False
+        assert not re.search("minimum|maximum|pattern|Length", json.dumps(schema))
+        if "vm_id" in schema["properties"]:
+            assert schema["required"] == ["vm_id", "node"]
+            assert schema["properties"]["vm_id"]["type"] == "integer"
+        else:
+            assert "required" not in schema, name
+
+
+def test_what_a_model_has_to_know_is_in_the_tools_and_the_instructions() -> None:
+    tools, _, instructions = listed()
+    said = {name: json.dumps(tool.model_dump()) for name, tool in tools.items()}
+    for name, words in {
+        "list_infrastructure": "needs attention",
+        "list_machines": "uptime, lock, HA state, tags",
+        "stop_machine": "HA cuts the power of a guest that has not obeyed after about 60 s",
+        "reboot_machine": "killed by Proxmox and started again",
+    }.items():
+        assert words in said[name]
+    assert (
+        "Unless the user has just asked for exactly that, ask first"
+        in said["stop_machine"]
+    )
+    for words in (
+        "three lists",
+        "inside a guest",
+        "history",
+        "disks of VMs",
+        "deleted",
+    ):
+        assert words in instructions
 
 
 def test_the_tools_are_short_to_read_and_listing_them_contacts_nothing(
@@ -108,15 +135,21 @@ def test_the_tools_are_short_to_read_and_listing_them_contacts_nothing(
 ) -> None:
     tools = listed()[0].values()
     read = [(tool.name, tool.description, tool.input_schema) for tool in tools]
-    assert len(json.dumps(read)) <= 4000
+    assert sum(len(json.dumps(each)) for each in read) <= 3000
     assert cluster.sent == []
 
 
 def test_list_infrastructure(call: Call, demo: Cluster) -> None:
     answer = call("list_infrastructure")
-    assert answer.text == (
+    tally = (
         "Cluster demo, quorate: 2 of 3 nodes online, CPU 12 % of 32, "
-        "memory 36.0/126.0 GiB\n"
+        "memory 36.0/126.0 GiB"
+    )
+    assert answer.text == (
+        "Needs attention:\n"
+        "- Node pve3 is offline.\n"
+        "- Storage old-nas is not active on pve1, pve2.\n"
+        f"{tally}\n"
         "pve1 online, CPU 20 % of 16, memory 25.0/63.0 GiB, root disk 9.0/94.0 GiB, "
         "load 0.52 0.40 0.31, up 12d 4h, version 9.1.2\n"
         "pve2 online, CPU 5 % of 16, memory 11.0/63.0 GiB, root disk 9.0/94.0 GiB, "
@@ -125,7 +158,8 @@ def test_list_infrastructure(call: Call, demo: Cluster) -> None:
     )
     assert answer.data["cluster"] == "demo"
     assert answer.data["quorate"] is True
-    assert answer.data["notes"] == []
+    assert answer.data["notes"] == [tally]
+    assert answer.data["attention"][0] == "Node pve3 is offline."
     memory = {"memory_used": 36 * GIB, "memory_total": 126 * GIB}
     cpu = {"cpu": pytest.approx(0.125), "cpus": 32}
     assert answer.data["totals"] == {"nodes": 3, "online": 2} | cpu | memory
@@ -136,8 +170,10 @@ def test_list_infrastructure(call: Call, demo: Cluster) -> None:
         | {"memory_used": 25 * GIB, "memory_total": 63 * GIB}
         | {"disk_used": 9 * GIB, "disk_total": 94 * GIB}
         | {"uptime": 1_052_000, "load": [0.52, 0.40, 0.31], "version": "9.1.2"}
+        | {"maintenance": False}
     )
-    assert known(pve3) == {"node": "pve3", "status": "offline"}
+    gone = {"node": "pve3", "status": "offline", "maintenance": False}
+    assert known(pve3) == gone
 
 
 def test_list_machines(call: Call, demo: Cluster) -> None:
@@ -149,33 +185,42 @@ def test_list_machines(call: Call, demo: Cluster) -> None:
         {"vm_id": 100, "name": "web", "node": "pve1", "type": "qemu"}
         | {"status": "running", "cpu": pytest.approx(0.07), "cpus": 4}
         | {"memory_used": 2 * GIB, "memory_total": 4 * GIB}
-        | {"uptime": pytest.approx(12 * 86_400, abs=5), "template": False}
-        | {"lock": None, "tags": ["prod", "front"], "live": True}
+        | {"uptime": pytest.approx(12 * 86_400, abs=5), "tags": ["prod", "front"]}
     )
-    assert machines[107].keys() == machines[100].keys()
-    assert known(machines[107]) == (
-        {"vm_id": 107, "node": "pve3", "type": "qemu", "status": "unknown"}
-        | {"template": False, "tags": [], "live": False}
-    )
+    lost = {"vm_id": 107, "node": "pve3", "type": "qemu", "status": "unknown"}
+    assert machines[107] == lost | {"live": False}
+    schema = listed()[0]["list_machines"].output_schema["$defs"]["Machine"]
+    left_out = schema["properties"].keys() - machines[107].keys()
+    for key in left_out:  # the schema has what they hold
+        assert "default" in schema["properties"][key], key
+    assert answer.data["notes"] == MACHINES.splitlines()[:2]
+    assert (answer.data["total"], answer.data["not_shown"]) == (11, 0)
 
 
-def test_list_machines_of_one_node_or_status(call: Call, demo: Cluster) -> None:
-    for node, status, ids, first in (
+@pytest.mark.parametrize(
+    ("filters", "ids", "first"),
+    [
         (
-            "pve2",
-            None,
+            {"node": "pve2"},
             [101, 104, 106, 201],
             "4 machines on pve2: 2 running, 2 stopped",
         ),
-        (None, "paused", [103], "1 machine on 1 node: 1 paused"),
-        ("pve2", "stopped", [106, 201], "2 machines on pve2: 2 stopped"),
-        ("pve2", "paused", [], "No machine on pve2 is paused. There are: 2 running, "),
-        ("pve3", None, [107], "1 machine on pve3: 1 unknown"),
-    ):
-        given = {"node": node, "status": status}
-        answer = call("list_machines", **{k: v for k, v in given.items() if v})
-        assert [each["vm_id"] for each in answer.data["machines"]] == ids
-        assert answer.text.startswith(first)
+        ({"status": "paused"}, [103], "1 machine on 1 node: 1 paused"),
+        ({"status": " Paused ", "node": "", "name": " "}, [103], "1 machine on 1 node"),
+        ({"node": "pve2", "status": "stopped"}, [106, 201], "2 machines on pve2"),
+        ({"node": "pve2", "status": "paused"}, [], "No machines on pve2 with status"),
+        ({"node": "pve3", "status": None}, [107], "1 machine on pve3: 1 unknown"),
+        ({"name": "PROD"}, [100, 101], "2 machines on 2 nodes"),
+        ({"name": "win", "node": "null"}, [105], "1 machine on 1 node"),
+    ],
+)
+def test_filters_narrow_the_list_of_machines(
+    call: Call, demo: Cluster, filters: Row, ids: list[int], first: str
+) -> None:
+    answer = call("list_machines", **filters)
+    assert [each["vm_id"] for each in answer.data["machines"]] == ids
+    assert answer.text.startswith(first)
+    assert answer.data["total"] == len(ids)
 
 
 def test_a_filter_asks_no_other_node_and_one_that_is_none_names_those_there_are(
@@ -185,10 +230,12 @@ def test_a_filter_asks_no_other_node_and_one_that_is_none_names_those_there_are(
     answer = call("list_machines", node="pve9")
     assert answer.is_error
     assert "no node pve9. Nodes: pve1, pve2, pve3." in answer.text
+    for name in ("PVE1", "pve1.example.com"):
+        assert f"no node {name}. Nodes: pve1," in call("list_machines", node=name).text
     assert not [path for _, path in demo.sent if "/nodes/pve1" in path]
 
 
-def test_a_list_too_long_to_be_read_is_whole_in_the_structured_content(
+def test_a_list_too_long_to_be_read_says_what_brings_the_rest(
     call: Call, cluster: Cluster
 ) -> None:
     cluster.pve.add_node("pve2")
@@ -196,9 +243,14 @@ def test_a_list_too_long_to_be_read_is_whole_in_the_structured_content(
         cluster.pve.add_vm(n, f"machine-number-{n}", node=f"pve{n % 2 + 1}")
     answer = call("list_machines")
     assert 39_000 < len(answer.text) <= 40_000
-    assert len(answer.data["machines"]) == 1300
     rows = [line for line in answer.text.splitlines() if "machine-number" in line]
     assert f"\n{1300 - len(rows):,} more rows" in answer.text
+    content = answer.data
+    size = len(json.dumps(content, separators=(",", ":")))
+    assert 59_000 < size <= 60_000
+    assert content["total"] == len(content["machines"]) + content["not_shown"] == 1300
+    assert content["notes"][1:3] == ["pve1: 650 stopped", "pve2: 650 stopped"]
+    assert "Call list_machines with node or status or name" in content["notes"][-1]
 
 
 def test_list_storage(call: Call, demo: Cluster) -> None:
@@ -255,7 +307,7 @@ def test_a_standalone_host_has_no_cluster(call: Call, cluster: Cluster) -> None:
     cluster.pve.add_vm(100, "web", status="running")
     answer = call("list_infrastructure")
     assert answer.data["cluster"] is answer.data["quorate"] is None
-    assert answer.text.startswith("1 of 1 node online, CPU 2 % of 4")
+    assert "\n1 of 1 node online, CPU 2 % of 4" in answer.text
     assert list(call("list_machines").data["machines"][0].values())[:2] == [100, "web"]
     assert not call("stop_machine", vm_id=100, node="pve1").is_error
 

@@ -1,0 +1,85 @@
+"""What a person should look at, from what the cluster says of itself: pure functions.
+
+needs_attention    a line for each, the worst first, at most MAX_LINES
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from src.merge import merge_machines, merge_storages
+from src.models import Node
+from src.rows import Row, clean
+
+MAX_LINES = 20
+FULL = 0.9
+# A paused or suspended VM is so by intent; in these states QEMU has stopped the guest.
+FROZEN = ("io-error", "internal-error", "guest-panicked", "watchdog", "shutdown")
+
+
+def needs_attention(
+    nodes: list[Node], quorate: bool | None, silent: Iterable[str], resources: list[Row]
+) -> list[str]:
+    """No quorum, nodes that are off, silent or full, storages, HA errors, frozen guests.
+
+    `resources` is all of /cluster/resources, the machines and storages of which are up
+    to 15 s old.
+    """
+    offline = {node.node for node in nodes if node.status == "offline"}
+    lines = []
+    if quorate is False:
+        lines.append("The cluster has NO QUORUM: nothing can be started.")
+    for node in nodes:
+        lines += _about_node(node, node.node in set(silent))
+    lines += [
+        f"HA is fencing node {row.get('node')}: its machines move to other nodes."
+        for row in resources
+        if row.get("type") == "node" and row.get("hastate") == "fence"
+    ]
+    for machine in merge_machines(resources, {}, offline):
+        if machine.ha == "error":
+            lines.append(
+                f"HA has {machine.label} in the state error: it must be disabled in HA "
+                "and fixed first."
+            )
+        if machine.status in FROZEN:
+            lines.append(f"{machine.label} is in state {machine.status}.")
+    lines += _about_storages(resources, offline)
+    more = len(lines) - MAX_LINES
+    return [*lines[:MAX_LINES], f"And {more:,} more."] if more > 0 else lines
+
+
+def _about_node(node: Node, silent: bool) -> list[str]:
+    if node.status == "offline":
+        return [f"Node {node.node} is offline."]
+    if silent:
+        return [f"Node {node.node} does not answer: it may just have died, or hang."]
+    shares = (
+        ("memory", node.memory_used, node.memory_total),
+        ("root disk", node.disk_used, node.disk_total),
+    )
+    return [
+        f"The {what} of node {node.node} is {100 * used / total:.0f} % full."
+        for what, used, total in shares
+        if used and total and used >= FULL * total
+    ]
+
+
+def _about_storages(resources: list[Row], offline: set[str]) -> list[str]:
+    """Storages that are full, and those that a node that is not offline cannot use."""
+    nodes = {str(row["node"]) for row in resources if row.get("node")}
+    lines = [
+        f"Storage {each.storage}{'' if each.shared else f' on {each.nodes[0]}'} is "
+        f"{100 * each.used / each.total:.0f} % full."
+        for each in merge_storages(resources, {}, nodes, offline)
+        if each.used and each.total and each.used >= FULL * each.total
+    ]
+    inactive: dict[str, list[str]] = {}
+    for row in resources:
+        up = row.get("status") == "available" or row.get("node") in offline
+        if row.get("type") == "storage" and not up:
+            inactive.setdefault(clean(row.get("storage")), []).append(row["node"])
+    return lines + [
+        f"Storage {name} is not active on {', '.join(sorted(where))}."
+        for name, where in sorted(inactive.items())
+    ]

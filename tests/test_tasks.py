@@ -1,0 +1,126 @@
+"""What a machine's tasks mean for it."""
+
+from dataclasses import replace
+
+import pytest
+
+from src.models import Machine, Task
+from src.tasks import UnderWay, described, ends, latest_failure, lock_holder, under_way
+
+VM = Machine(vm_id=100, node="pve1", type="qemu", status="running")
+HA = replace(VM, ha="started")
+
+
+def task(kind: str, status: str | None = None, began: int | None = 1000) -> Task:
+    return Task(f"UPID:pve1:{kind}:{began}:", kind, status, began)
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "leads_to"),
+    [
+        ("qmstart", "start", "running"),
+        ("vzstart", "start", "running"),
+        ("hastart", "start", "running"),
+        ("qmstop", "stop", "stopped"),
+        ("vzstop", "stop", "stopped"),
+        ("hastop", "stop", "stopped"),
+        ("qmshutdown", "shutdown", "stopped"),
+        ("vzshutdown", "shutdown", "stopped"),
+        ("qmreboot", "reboot", "running"),
+        ("vzreboot", "reboot", "running"),
+    ],
+)
+def test_a_task_that_runs_will_change_its_machine(
+    kind: str, action: str, leads_to: str
+) -> None:
+    running = task(kind)
+    others = [task("vncproxy", began=1), task("vzdump", began=1), task("qmstop", "OK")]
+    found = under_way([*others, running], VM)
+    assert found == UnderWay(action, running)  # type: ignore[arg-type]
+    assert found.leads_to == leads_to
+    assert under_way([*others, task(kind, "OK", 2000)], VM) is None
+
+
+def test_of_several_tasks_the_oldest_holds_the_lock() -> None:
+    first, second = task("qmshutdown", began=10), task("qmstart", began=20)
+    for tasks in ([first, second], [second, first]):
+        found = under_way(tasks, VM)
+        assert found
+        assert found.task == first
+        assert lock_holder(tasks, "") == first
+        assert lock_holder(tasks, first.upid) == second
+    assert lock_holder([task("vncproxy"), task("qmstop", "OK")], "") is None
+    assert lock_holder([task("vzdump")], "") == task("vzdump")
+
+
+@pytest.mark.parametrize(
+    ("ha", "status", "newest", "action"),
+    [
+        ("started", "running", "hastop", "stop"),  # not yet acted on
+        ("request_stop", "running", "", "stop"),
+        ("started", "running", "qmshutdown", None),
+        ("started", "running", "hastart", None),
+        ("stopped", "stopped", "hastart", "start"),
+        ("started", "stopped", "", "start"),
+        ("request_start", "stopped", "", "start"),
+        ("started", "stopped", "hastop", None),
+        ("stopped", "stopped", "hastop", None),
+        ("error", "stopped", "hastart", None),
+        ("ignored", "running", "hastop", None),
+        (None, "running", "hastop", None),
+    ],
+)
+def test_until_ha_acts_the_newest_task_says_what_it_was_asked(
+    ha: str | None, status: str, newest: str, action: str | None
+) -> None:
+    tasks = [task("hastart", "OK", 1), task("qmstop", "OK", 2)] if newest else []
+    tasks += [task(newest, "OK", 3)] if newest else []
+    found = under_way(tasks, replace(VM, ha=ha, status=status))
+    assert (found and found.action) == action
+    assert found is None or found.task is None
+    failed = [replace(each, status="exit code 255") for each in tasks]
+    if newest.startswith("ha") and ha in ("started", "stopped") and action == "stop":
+        assert under_way(failed, replace(VM, ha=ha, status=status)) is None
+
+
+def test_a_failure_is_the_newest_task_since_ours() -> None:
+    ours, failed = task("qmreboot", "OK", 10), task("qmstart", "no disk", 10)
+    assert latest_failure([failed, ours], 10, ours.upid) == failed
+    assert latest_failure([failed], 11, ours.upid) is None
+    assert latest_failure([failed], None, ours.upid) is None
+    assert latest_failure([failed], 10, failed.upid) is None
+    again = task("qmstart", "OK", 20)
+    for newer in (
+        again,
+        replace(again, status=None),
+        replace(again, status="WARNINGS: 1"),
+    ):
+        assert latest_failure([newer, failed], 10, "") is None
+    other = [task("vzdump", "no space", 30), task("qmstart", "x", None), failed]
+    assert latest_failure(other, 10, "") == failed
+
+
+def test_when_a_task_ends_by_itself_is_told() -> None:
+    at = 1795642946
+    assert ends(task("qmshutdown", began=at)) == (
+        "about 21:43:26 UTC it gives up, and the VM runs on"
+    )
+    assert ends(task("vzshutdown", began=at)) == (
+        "about 21:44:31 UTC it gives up, and the container runs on"
+    )
+    assert ends(task("vzreboot", began=at)) == (
+        "about 21:43:26 UTC Proxmox kills the container and starts it again"
+    )
+    assert ends(task("qmstop", began=at)) == (
+        "about 21:43:26 UTC Proxmox kills the VM's process"
+    )
+    ha = Task("UPID:pve1:x:qmshutdown:100:root@pam:", "qmshutdown", None, at)
+    assert ends(ha) == (
+        "about 21:43:26 UTC it gives up or, where HA manages the VM, cuts its power"
+    )
+    assert ends(task("qmstart", began=at)) == ends(task("qmreboot", began=None)) == ""
+    assert described(task("qmstart", began=at)) == "qmstart, since 21:42:26 UTC"
+    assert described(task("qmreboot", began=None)) == "qmreboot"
+    assert UnderWay("stop").description == "asked of HA"
+    running = UnderWay("start", task("qmstart", began=at))
+    assert running.description == "task qmstart, since 21:42:26 UTC"
