@@ -26,7 +26,13 @@ from proxmoxer import ResourceException  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter
 
 from src.errors import ProxmoxError
-from src.failures import invalid_target, not_the_api, refused, unanswered
+from src.failures import (
+    invalid_target,
+    not_the_api,
+    refused,
+    too_late,
+    unanswered,
+)
 from src.models import MAX_NODE_NAME, MAX_VM_ID, MIN_VM_ID, NODE_PATTERN
 from src.rows import Row
 from src.settings import Settings
@@ -160,7 +166,9 @@ class Transport(HTTPAdapter):
     """What proxmoxer leaves out: a gate, the deadline, and Proxmox's own words."""
 
     def __init__(self) -> None:
-        super().__init__(pool_maxsize=MAX_REQUESTS, pool_block=True)
+        super().__init__(pool_maxsize=MAX_REQUESTS)
+        # urllib3's own limit waits without one, and has no deadline.
+        self._places = threading.BoundedSemaphore(MAX_REQUESTS)
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
@@ -170,11 +178,17 @@ class Transport(HTTPAdapter):
             request.method == "POST" and re.fullmatch(POWER_PATH, path)
         ):
             raise ProxmoxError(f"This server never sends {request.method} {path}")
-        left = time_left()
-        if left <= 0:
-            raise requests.Timeout
-        kwargs["timeout"] = (min(CONNECT_TIMEOUT, left), min(READ_TIMEOUT, left))
-        response = super().send(request, *args, **kwargs)
+        if not self._places.acquire(timeout=min(max(time_left(), 0), READ_TIMEOUT)):
+            raise too_late()
+        try:
+            left = time_left()
+            if left <= 0:
+                raise too_late()
+            kwargs["timeout"] = (min(CONNECT_TIMEOUT, left), min(READ_TIMEOUT, left))
+            response = super().send(request, *args, **kwargs)
+            _ = response.content  # read while it has its place
+        finally:
+            self._places.release()
         if response.status_code >= 400:
             # proxmoxer tells the reason phrase, the first line only and lost on the way
             # through some proxies. PVE 8.3 and later have the whole text in the body.

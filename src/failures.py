@@ -3,6 +3,7 @@
 refused           an HTTP status of 400 or more
 unanswered        a broken connection, by a table of exceptions
 too_slow          no answer in the time that there was
+too_late          no time was left to send it
 not_the_api       something else answered
 invalid_target, unknown_node, unknown_machine, machine_elsewhere, offline_node
                   a machine that is not there
@@ -100,6 +101,15 @@ def unanswered(
 def too_slow(settings: Settings, seconds: float, node: str = "") -> ProxmoxError:
     """What was not waited for any longer."""
     return unanswered(requests.Timeout(), settings, seconds, node)
+
+
+def too_late() -> ProxmoxError:
+    """What was not sent, its time being over."""
+    return ProxmoxError(
+        "It was not sent: its time was over while earlier requests were waited for",
+        "Try again in a minute.",
+        "refused",
+    )
 
 
 def _root_cause(error: BaseException) -> BaseException:

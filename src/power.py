@@ -43,7 +43,7 @@ def switch(
 
     Nothing is sent once `cancelled` says so.
     """
-    task = None
+    task, end = None, "failed unexpectedly"
     try:
         if action not in get_args(Action):
             raise obstacles.unknown_action(get_args(Action))
@@ -53,10 +53,12 @@ def switch(
                 order = _send(api, order, cancelled or (lambda: False))
             task = order.task
             result = follow(api, order) if isinstance(order, Order) else order
+        end = result.message
     except ProxmoxError as error:
-        _audit(action, vm_id, node, task, f"error: {error}")
+        end = f"error: {error}"
         raise
-    _audit(action, vm_id, node, task, result.message)
+    finally:
+        _audit(action, vm_id, node, task, end)
     return result
 
 
@@ -109,6 +111,7 @@ def _send(api: Api, order: Order, cancelled: Cancelled) -> Order | PowerResult:
     """The order with its task; a result where something else has reached the goal."""
     _refuse_cancelled(order, cancelled)
     _audit(order.action, order.before.vm_id, order.before.node, None, "is being sent")
+    order = replace(order, at=time.monotonic())
     try:
         return replace(order, task=_post(api, order, cancelled))
     except ProxmoxError as error:

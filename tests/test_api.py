@@ -18,6 +18,7 @@ from src.client import ProxmoxClient
 from src.errors import ProxmoxError
 from tests.cluster import SECRET, Cluster
 from tests.conftest import Call
+from tests.process import wait_for
 
 Point = Callable[[str], str]
 Start = Callable[..., tuple[str, list[bytes]]]
@@ -279,11 +280,32 @@ def test_a_request_ends_with_its_scope_and_none_leaves_after_it(
     cluster.delay["/nodes"] = 5
     began = time.monotonic()
     with within(0.3):
-        for _ in range(2):
-            with pytest.raises(ProxmoxError, match="no answer within"):
-                proxmox.get_nodes()
+        with pytest.raises(ProxmoxError, match="no answer within"):
+            proxmox.get_nodes()
+        with pytest.raises(ProxmoxError, match="It was not sent") as caught:
+            proxmox.get_nodes()
+        assert not caught.value.answer_lost
     assert 0.3 < time.monotonic() - began < 2
     assert len(cluster.sent) == 1
+
+
+def test_a_request_that_waits_for_its_place_is_not_sent_after_its_time(
+    proxmox: ProxmoxClient, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty-two that hang take all places there are."""
+    monkeypatch.setattr(api, "READ_TIMEOUT", 1.0)
+    cluster.delay["/nodes"] = 5
+    with ThreadPoolExecutor(api.MAX_REQUESTS) as pool:
+        for _ in range(api.MAX_REQUESTS):
+            pool.submit(proxmox.get_nodes)
+        wait_for(lambda: len(cluster.sent) == api.MAX_REQUESTS)
+        began = time.monotonic()
+        with within(0.3), pytest.raises(ProxmoxError, match="It was not sent"):
+            proxmox.get_machine_status("pve1", 100)
+        assert time.monotonic() - began < 0.8
+        assert len(cluster.sent) == api.MAX_REQUESTS
+    with pytest.raises(ProxmoxError, match="no machine 100"):  # they are free again
+        proxmox.get_machine_status("pve1", 100)
 
 
 def test_a_scope_ends_with_its_block_and_goes_along_into_another_thread() -> None:

@@ -164,7 +164,7 @@ def test_a_real_client_works_through_docker_run(
     tools, *lists, started, stopped = anyio.run(session)
     assert len(tools.tools) == 6
     assert not any(answer.is_error for answer in lists)
-    assert lists[0].content[0].text.startswith("Cluster demo, quorate")
+    assert "\nCluster demo, quorate" in lists[0].content[0].text
     assert started.structured_content["status"] == "running"
     assert stopped.structured_content["status"] == "stopped"
 
