@@ -7,6 +7,7 @@ refused    what Proxmox answered instead of a task
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,10 +21,12 @@ from src.rows import Row
 from src.tasks import latest_failure, lock_holder
 
 POWER_PATIENCE = 45.0  # MCP clients commonly give up at 60 s
+LOG_PATIENCE = 2.0
 CUT_PATIENCE = 10.0  # a container that is cut short needs 7 s until it is stopped
 
 # What a forced stop makes of the task of a graceful one, of a VM and of a container.
 CUT_SHORT = ("received interrupt", "unexpected status")
+ENDED = re.compile("TASK (OK|ERROR|WARNINGS)")
 UNREADABLE = (400, 403)  # the task is gone, or may not be read
 
 
@@ -186,7 +189,7 @@ def _failed(api: Api, order: Order, status: str) -> PowerResult:
             status = "a forced stop cut it short"
     if result := _overtaken(order, after, status):
         return result
-    lines = look(guest.log_tail, api, str(order.task))
+    lines = _whole_log(api, order)
     reason = (
         status if isinstance(lines, ProxmoxError) else advice.reason_of(status, lines)
     )
@@ -216,6 +219,17 @@ def _look_until_stopped(api: Api, order: Order) -> Machine | ProxmoxError:
             if isinstance(after, Machine) and after.status == "stopped":
                 break
     return after
+
+
+def _whole_log(api: Api, order: Order) -> list[str] | ProxmoxError:
+    """The last lines of the task's log, waited for until it says how the task ended."""
+    lines: list[str] | ProxmoxError = []
+    with within(LOG_PATIENCE):
+        for _ in _ticks(order):
+            lines = look(guest.log_tail, api, str(order.task))
+            if isinstance(lines, ProxmoxError) or any(map(ENDED.match, lines)):
+                break
+    return lines
 
 
 def _ticks(order: Order) -> Iterator[None]:

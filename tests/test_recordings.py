@@ -281,6 +281,13 @@ def test_a_node_that_dies_after_the_post_leaves_the_outcome_open(play: Play) -> 
     held(play(recorded), truth)
 
 
+def test_the_reason_is_read_once_the_log_is_whole(play: Play) -> None:
+    recorded = recording("ha-error-start")
+    for row in after(recorded, "/log"):
+        row["t"] += 1.0 if row["t"] > 1 else 0
+    held(play(recorded), TRUTHS["ha-error-start"])
+
+
 def test_a_guest_whose_agent_is_dead_was_never_asked(play: Play) -> None:
     """As before PVE 8.3: the task fails at once, without "got timeout"."""
     recorded = recording("vm-shutdown-ignored")
@@ -393,8 +400,14 @@ def test_a_stop_5_s_after_ha_was_asked_to_start_says_so(play: Play) -> None:
     assert "a start of it is under way (asked of HA)" in played.text
 
 
-@pytest.mark.parametrize("scene", ["daemon-hung", "node-dies", "no-quorum"])
-@pytest.mark.parametrize("tool", ["start_machine", "stop_machine", "reboot_machine"])
+@pytest.mark.parametrize(
+    ("scene", "tool"),
+    [
+        ("daemon-hung", "start_machine"),
+        ("node-dies", "stop_machine"),
+        ("no-quorum", "reboot_machine"),
+    ],
+)
 def test_a_look_that_hangs_before_the_post_sends_nothing(
     play: Play, scene: str, tool: str
 ) -> None:
@@ -553,8 +566,6 @@ def test_the_lists_of_a_cluster_at_rest(play: Play, scene: str) -> None:
         [f"pve{n}"] for n in (1, 2, 3)
     ]
     assert all(row["active"] for row in storage.data["storages"])
-    for played in (infrastructure, listed, storage):
-        assert played.seconds < 5
 
 
 def test_the_lists_of_a_token_without_rights_name_the_right(play: Play) -> None:
