@@ -23,7 +23,7 @@ from src.settings import Settings
 from tests.conftest import Answer, caller
 from tests.replay import RECORDINGS, Clock, Replay, recording, serving
 
-SPEED, LIST_SPEED = 40.0, 20.0
+SPEED, LIST_SPEED = 50.0, 20.0
 TOOLS = {
     "start": "start_machine",
     "shutdown": "stop_machine",
