@@ -19,7 +19,8 @@ class ProxmoxError(Exception):
         self.cause = cause if cause[-1:] in ".?!" else f"{cause}."
         self.advice = advice
         self.code = code
-        super().__init__(f"{self.cause} {advice}".rstrip())
+        between = "" if advice.startswith("\n") else " "
+        super().__init__(f"{self.cause}{between}{advice}".rstrip())
 
     @property
     def answer_lost(self) -> bool:

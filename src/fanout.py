@@ -132,7 +132,7 @@ def _wait(futures: Collection[Future[Any]], progress: Progress | None) -> None:
         pending = wait(pending, min(1.0, left)).not_done
         if pending and progress:
             doing = f"{len(pending)} answers are missing"
-            progress(patience - time_left(), patience, doing)
+            progress(round(patience - time_left()), round(patience), doing)
 
 
 def _nodes(

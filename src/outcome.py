@@ -234,16 +234,16 @@ def _whole_log(api: Api, order: Order) -> list[str] | ProxmoxError:
 
 def _ticks(order: Order) -> Iterator[None]:
     """Yield at once, then after growing pauses of at most 1 s, to the deadline."""
-    pause, told = 0.05, time.monotonic()
+    pause, told = 0.05, 0
     while True:
         yield
         left = time_left()
         if left <= 0:
             return
-        now = time.monotonic()
-        if order.progress and now - told >= 0.7:
-            told = now
+        seconds = int(time.monotonic() - order.at)
+        if order.progress and seconds > told:
+            told = seconds
             doing = f"{order.action} {order.before.label}"
-            order.progress(now - order.at, POWER_PATIENCE, doing)
+            order.progress(seconds, POWER_PATIENCE, doing)
         time.sleep(min(pause, left))
         pause = min(2 * pause, 1.0)

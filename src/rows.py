@@ -33,7 +33,7 @@ def number(value: Any) -> float | None:
     """A finite number; Proxmox sends some as strings (load, cpus of a container)."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 

@@ -3,7 +3,7 @@
 infrastructure_page, machines_page, storage_page    a tally, the notes, a line a row
 Page                                                such a list, in at most MAX_TEXT
 Filters                                             what list_machines was asked for
-fullest_first                                       the order of storages
+fullest_first, bounded                              the order of storages, of notes
 size, duration, percent, count, tally               figures in words
 """
 
@@ -16,6 +16,7 @@ from typing import TypedDict
 from src.models import Infrastructure, Machine, Machines, Node, Storage, Storages
 
 MAX_TEXT = 40_000  # characters: clients cut or refuse more
+MAX_NOTES, MAX_NOTE = 30, 1000
 
 
 class Filters(TypedDict):
@@ -86,7 +87,7 @@ class Page:
         top = [*self.top, *self.notes, *self.summary, *self.columns]
         left = MAX_TEXT - sum(len(line) + 1 for line in top) - len(self.then) - 50
         shown = 0
-        while left > len(self.rows[shown]):
+        while shown < len(self.rows) and left > len(self.rows[shown]):
             left -= len(self.rows[shown]) + 1
             shown += 1
         more = f"{len(self.rows) - shown:,} more rows are not shown. {self.then}"
@@ -95,6 +96,13 @@ class Page:
     @property
     def note_of_missing(self) -> str:
         return f"Rows are left out here, there being too many. {self.then}"
+
+
+def bounded(notes: list[str]) -> list[str]:
+    """At most MAX_NOTES, each cut to length: the rows need room as well."""
+    more = len(notes) - MAX_NOTES
+    shown = [line[:MAX_NOTE] for line in notes[:MAX_NOTES]]
+    return [*shown, f"And {more:,} more notes."] if more > 0 else shown
 
 
 def infrastructure_page(found: Infrastructure) -> Page:
@@ -112,7 +120,7 @@ def infrastructure_page(found: Infrastructure) -> Page:
     if totals.memory_total is not None:
         head += f", memory {size(totals.memory_total, totals.memory_used)}"
     rows = list(map(_node_line, found.nodes))
-    return Page([head, *found.notes], rows, top)
+    return Page(bounded([head, *found.notes]), rows, top)
 
 
 def _node_line(node: Node) -> str:
@@ -154,7 +162,7 @@ def machines_page(
             head += f" There are: {tally(all_of_them)}."
     others = " or ".join(name for name, value in filters.items() if value is None)
     return Page(
-        [head, *found.notes],
+        bounded([head, *found.notes]),
         list(map(_machine_line, found.machines)),
         columns=["vm_id name, node, type, status, CPU, memory, uptime:"]
         * bool(by_node),
@@ -194,7 +202,7 @@ def storage_page(found: Storages) -> Page:
     tallied = ", ".join(f"{counts[s]:,} {s}" for s in STATES.values() if counts[s])
     head = f"{count(len(found.storages), 'storage')}: {tallied}"
     return Page(
-        [head if found.storages else "No storages.", *found.notes],
+        bounded([head if found.storages else "No storages.", *found.notes]),
         list(map(_storage_line, found.storages)),
         then="Those that are shown are the fullest.",
     )

@@ -194,3 +194,8 @@ def test_the_end_of_a_tasks_log_is_others_words_and_has_no_reason_twice() -> Non
     assert advice.log_text(lines[1:4], "no disk") == ""
     unread = "\nIts task's log cannot be read: No answer."
     assert advice.log_text(LOST, "x") == unread
+
+
+def test_a_log_follows_on_a_line_of_its_own() -> None:
+    error = advice.failed(WEB, CT, "stop", "x", "", "\nlog")
+    assert str(error).endswith("It is stopped now.\nlog")

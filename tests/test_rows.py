@@ -13,7 +13,7 @@ VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
 
 
 def test_numbers_come_as_strings_too_and_booleans_are_1_or_absent() -> None:
-    values = ("1.5", 2, 0, None, "", "x", [], "nan", "inf", float("-inf"))
+    values = ("1.5", 2, 0, None, "", "x", [], "nan", "inf", 10**400)
     assert [rows.number(value) for value in values] == [1.5, 2, 0, *[None] * 7]
     assert [rows.integer(value) for value in values] == [1, 2, 0, *[None] * 7]
     assert [rows.text(each) for each in (None, "", 0, "a")] == [None, None, "0", "a"]

@@ -204,3 +204,18 @@ def test_a_text_is_never_too_long(rows: list[str], top: list[str], spare: int) -
         more = f"{len(rows) - shown:,}{MORE}Do this."
         whole = "\n".join([*top, "summary", *rows[:shown], more])
     assert text == whole
+
+
+def test_notes_leave_room_for_the_rows() -> None:
+    """A cluster of 32 nodes that all fail, each in its own way."""
+    long = ["n" * 1001] * 31
+    shown = [*["n" * 1000] * 30, "And 1 more notes."]
+    assert texts.bounded(long) == shown
+    assert texts.bounded(long[:30]) == shown[:30]
+    none = Totals(1, 0, None, None, None, None)
+    nodes = [Node(f"pve{n}", "unknown") for n in range(32)]
+    found = models.Infrastructure([], None, None, nodes, none, long)
+    text = texts.infrastructure_page(found).text
+    assert len(text) <= 40_000
+    assert text.endswith("\npve31 unknown")
+    assert texts.storage_page(Storages([], long)).text.startswith("No storages.\nnnn")
