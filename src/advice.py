@@ -28,12 +28,12 @@ DONE = {
 
 
 def overtaken(machine: Machine) -> str:
-    return f"{machine.label} is already {machine.status}: something else was faster."
+    return f"{machine.subject} is already {machine.status}: something else was faster."
 
 
 def cut_short(machine: Machine) -> str:
     return (
-        f"{machine.label} is stopped: a forced stop cut its graceful shutdown short. What "
+        f"{machine.subject} is stopped: a forced stop cut its graceful shutdown short. What "
         "was not saved may be lost."
     )
 
@@ -45,7 +45,7 @@ def done(
     said = DONE[action].format(label=machine.label)
     if joined:
         said = (
-            f"{machine.label} is {machine.status}: a {action} of it was under way "
+            f"{machine.subject} is {machine.status}: a {action} of it was under way "
             "already, so nothing was sent."
         )
     if status and status != "OK":

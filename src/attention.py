@@ -43,7 +43,7 @@ def needs_attention(
                 "and fixed first."
             )
         if machine.status in FROZEN:
-            lines.append(f"{machine.label} is in state {machine.status}.")
+            lines.append(f"{machine.subject} is in state {machine.status}.")
     lines += _about_storages(resources, offline)
     more = len(lines) - MAX_LINES
     return [*lines[:MAX_LINES], f"And {more:,} more."] if more > 0 else lines

@@ -113,6 +113,11 @@ class Machine:
         kind = "VM" if self.type == "qemu" else "container"
         return f"{kind} {self.vm_id} ({self.name or 'no name'}) on {self.node}"
 
+    @property
+    def subject(self) -> str:
+        """The label at the beginning of a sentence."""
+        return self.label[0].upper() + self.label[1:]
+
 
 @dataclass
 class Machines:

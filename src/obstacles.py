@@ -39,20 +39,20 @@ def unknown_action(actions: Iterable[str]) -> ProxmoxError:
 
 def obstacle(machine: Machine, action: Action) -> ProxmoxError | None:
     """Why the action cannot work on a machine in this state, and what to do instead."""
-    label, lock = machine.label, machine.lock
+    label, subject, lock = machine.label, machine.subject, machine.lock
     if machine.template:
         return ProxmoxError(
-            f"{label} is a template, which cannot run",
+            f"{subject} is a template, which cannot run",
             "Clone it in Proxmox and start the clone.",
         )
     if action == "reboot" and machine.status == "stopped":
-        return ProxmoxError(f"{label} is stopped", "Call start_machine instead.")
+        return ProxmoxError(f"{subject} is stopped", "Call start_machine instead.")
     # A hibernated VM has the lock suspended, and starting it resumes it.
     exempt = {("start", "suspended"), ("start", "mounted"), ("stop", "mounted")}
     if lock and (action, lock) not in exempt:
         tool = "qm" if machine.type == "qemu" else "pct"
         return ProxmoxError(
-            f"{label} is locked ({lock})",
+            f"{subject} is locked ({lock})",
             "Try again when that task is over. If no such task runs, an administrator "
             f"can remove the lock: {tool} unlock {machine.vm_id}",
         )
@@ -60,7 +60,7 @@ def obstacle(machine: Machine, action: Action) -> ProxmoxError | None:
         resume = "Resume it in Proxmox; or " + FORCE.format("")
         means, then = STUCK.get(machine.status, ("", resume))
         return ProxmoxError(
-            f"{label} is in state {machine.status}{f': {means}' if means else ''}. "
+            f"{subject} is in state {machine.status}{f': {means}' if means else ''}. "
             f"{action.capitalize()} does not work then",
             then,
         )
@@ -83,8 +83,7 @@ def no_quorum(machine: Machine) -> ProxmoxError:
 
 def busy(machine: Machine, action: Action, other: UnderWay) -> ProxmoxError:
     return ProxmoxError(
-        f"{machine.label} cannot be asked to {action} now: {other.words}. Nothing was "
-        "sent",
+        f"The {action} of {machine.label} cannot work now: {other.words}. Nothing was sent",
         LOOK,
     )
 
@@ -103,7 +102,7 @@ def cancelled(machine: Machine, action: Action) -> ProxmoxError:
 
 
 def already(machine: Machine) -> str:
-    said = f"{machine.label} is already {machine.status}; nothing was sent."
+    said = f"{machine.subject} is already {machine.status}; nothing was sent."
     if machine.ha == "error":
         said += f" HA has it in the state error. {HA_ERROR}"
     return said
@@ -112,6 +111,6 @@ def already(machine: Machine) -> str:
 def will_change(machine: Machine, other: UnderWay) -> str:
     then = "start_machine" if other.leads_to == "stopped" else "stop_machine"
     return (
-        f"{machine.label} is {machine.status} now, but {other.words}. Nothing was sent. "
+        f"{machine.subject} is {machine.status} now, but {other.words}. Nothing was sent. "
         f"{LOOK} When it is {other.leads_to}, call {then}."
     )

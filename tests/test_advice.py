@@ -81,14 +81,14 @@ def test_what_is_done_is_said_with_what_its_task_warned_of() -> None:
         text = says.format("container 200 (no name) on pve2")
         assert advice.done(CT, action, status, "log", False) == text  # type: ignore[arg-type]
     assert advice.done(CT, "shutdown", "OK", "", True) == (
-        "container 200 (no name) on pve2 is stopped: a shutdown of it was under way already, so "
+        "Container 200 (no name) on pve2 is stopped: a shutdown of it was under way already, so "
         "nothing was sent."
     )
     assert advice.overtaken(WEB) == (
         "VM 100 (web) on pve1 is already running: something else was faster."
     )
     assert advice.cut_short(CT) == (
-        "container 200 (no name) on pve2 is stopped: a forced stop cut its graceful shutdown "
+        "Container 200 (no name) on pve2 is stopped: a forced stop cut its graceful shutdown "
         "short. What was not saved may be lost."
     )
 

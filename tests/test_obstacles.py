@@ -27,11 +27,11 @@ OBSTACLES = {  # of an action on a machine of a type, status and lock
     "start qemu template": "VM 100 (web) on pve1 is a template, which cannot run. Clone it in "
     "Proxmox and start the clone.",
     "stop qemu template backup": "is a template",
-    "reboot lxc stopped backup": "container 100 (web) on pve1 is stopped. Call start_machine "
+    "reboot lxc stopped backup": "Container 100 (web) on pve1 is stopped. Call start_machine "
     "instead.",
     "start qemu stopped backup": f"VM 100 (web) on pve1 is locked (backup). {UNLOCK}qm unlock 100",
     "stop qemu paused suspended": "locked (suspended)",
-    "shutdown lxc running mounted": "container 100 (web) on pve1 is locked (mounted). "
+    "shutdown lxc running mounted": "Container 100 (web) on pve1 is locked (mounted). "
     f"{UNLOCK}pct unlock 100",
     "reboot lxc running mounted": "locked (mounted)",
     "start qemu paused": "is in state paused. Start does not work then",
@@ -83,7 +83,7 @@ def test_what_is_under_way_is_told() -> None:
         "gives up, and the VM runs on)"
     )
     assert str(obstacles.busy(WEB, "shutdown", reboot)) == (
-        f"VM 100 (web) on pve1 cannot be asked to shutdown now: {task}. Nothing was sent. {LOOK}"
+        f"The shutdown of VM 100 (web) on pve1 cannot work now: {task}. Nothing was sent. {LOOK}"
     )
     assert obstacles.will_change(WEB, reboot) == (
         f"VM 100 (web) on pve1 is running now, but {task}. Nothing was sent. {LOOK} When it is "

@@ -355,7 +355,7 @@ def test_a_read_that_only_helps_does_not_stop_the_action(
         ("qmshutdown", "under way already"),
         ("qmstop", "under way already"),
         ("hastop", "under way already"),
-        ("qmreboot", "cannot be asked to shutdown now: a reboot of it is under way"),
+        ("qmreboot", "cannot work now: a reboot of it is under way"),
         ("vncproxy", "Shut down"),
         ("vzdump", "Shut down"),
     ],
