@@ -90,6 +90,11 @@ NODE = "node must be a node's name (letters, digits and hyphens)"
             "list_storage has no argument 'node', it has none",
         ),
         (
+            "list_storage",
+            {"x" * 41: 1},
+            f"list_storage has no argument '{'x' * 40}', it has none",
+        ),
+        (
             "stop_machine",
             {"vm_id": 100, "node": "pve1", "dry_run": True},
             "stop_machine has no argument 'dry_run', it has vm_id, node, force",

@@ -42,6 +42,8 @@ def test_proxmoxer_is_handed_the_settings() -> None:
         handed = {"port": 443, "path_prefix": prefix or None, "user": "mcp@pve"}
         handed |= {"token_name": "t", "token_value": SECRET, "verify_ssl": verify}
         proxmox_api.assert_called_once_with("pve.lan", **handed, proxies={})
+        session = proxmox_api.return_value._store["session"]
+        assert (session.trust_env, session.max_redirects) == (False, 0)
 
 
 def test_the_environment_of_requests_counts(monkeypatch: pytest.MonkeyPatch) -> None:

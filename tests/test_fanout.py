@@ -11,6 +11,7 @@ from aiohttp import web
 
 from src import client, fanout
 from src.api import MAX_REQUESTS
+from src.client import ProxmoxClient
 from tests.cluster import SECRET, TOKEN, Cluster, Row, drop
 from tests.conftest import Answer, Call, at_once
 from tests.process import wait_for
@@ -83,6 +84,16 @@ def test_what_a_node_did_not_answer_is_as_last_known_and_what_came_is_used(
     assert note.startswith("pve2 did not answer")
     assert reason in note
     assert note in answer.text
+
+
+def test_a_list_that_waits_for_storages_tells_so_each_second(
+    proxmox: ProxmoxClient, demo: Cluster
+) -> None:
+    demo.delay["/nodes/pve2/storage"] = 1.4
+    told: list[tuple[float, float, str]] = []
+    found = proxmox.get_all_storage(lambda *each: told.append(each))
+    assert len(found.storages) == 8
+    assert told == [(1, 30, "1 answers are missing")]
 
 
 def test_a_vm_that_vanishes_fails_no_list(call: Call, demo: Cluster) -> None:

@@ -153,6 +153,8 @@ def test_a_machine_that_is_so_already_is_left_alone(
     assert f"is already {state}" in answer.text
     assert has(answer, status=state, changed=False, finished=True, task=None)
     assert cluster.posts == []
+    tasks = "/api2/json/nodes/pve1/tasks?vmid=100&limit=20&source=all"
+    assert cluster.sent[-1] == ("GET", tasks)
 
 
 @pytest.mark.parametrize(
