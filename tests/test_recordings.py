@@ -23,7 +23,7 @@ from src.settings import Settings
 from tests.conftest import Answer, caller
 from tests.replay import RECORDINGS, Clock, Replay, recording, serving
 
-SPEED, LIST_SPEED = 50.0, 20.0
+SPEED, LIST_SPEED = 60.0, 25.0
 TOOLS = {
     "start": "start_machine",
     "shutdown": "stop_machine",
@@ -105,7 +105,7 @@ class Truth:
     most: float = 20  # seconds until the answer
 
 
-UNOBEYED = {"changed": False, "finished": False, "most": 55}
+UNOBEYED = {"changed": False, "finished": False, "most": 58}
 LEFT_ALONE = {"changed": False, "says": "nothing was sent", "posts": 0, "most": 10}
 REFUSED: Any = {"posts": 0, "most": 10}
 ISO = "volume 'local:iso/gone.iso' does not exist"
@@ -254,7 +254,7 @@ def test_a_start_whose_task_has_not_ended_is_not_called_finished(play: Play) -> 
         row["data"] = row["data"] | {"status": "running"}
         row["data"].pop("exitstatus", None)
     says = "Its task has not ended: its process is there, but the start may still fail"
-    truth = Truth("running", changed=True, finished=False, says=says, most=55)
+    truth = Truth("running", changed=True, finished=False, says=says, most=58)
     held(play(recorded), truth)
 
 
@@ -646,7 +646,7 @@ def test_a_hung_daemon_leaves_its_machines_as_last_known(play: Play) -> None:
 
 def test_storages_are_waited_for_30_s_and_then_not_called_active(play: Play) -> None:
     played = play("daemon-hung", "list_storage", at=2)
-    assert 29 < played.seconds < 35
+    assert 29 < played.seconds < 38
     (pve2,) = [row for row in played.data["storages"] if row["nodes"] == ["pve2"]]
     assert pve2["active"] is None
     assert "a dead network storage (NFS, CIFS) is the likely cause" in played.text
