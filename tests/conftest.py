@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import hypothesis
 import pytest
 from mcp import Client
 from mcp.types import CallToolResult
@@ -27,6 +28,10 @@ class Answer:
 
 
 Call = Callable[..., Answer]
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(params=["auto", "legacy"])
