@@ -118,8 +118,15 @@ def test_warnings_are_success_and_any_other_end_of_the_task_is_not(
 ) -> None:
     ended = {"exitstatus": status}
     cluster.edit = Suffixes({"/status": lambda row: row | ended})
+    rows = [{"n": 1, "t": "the clock is wrong"}, {"n": 2, "t": "TASK WARNINGS: 1"}]
+
+    async def log(_: web.Request) -> web.Response:
+        return web.json_response({"data": rows})
+
+    cluster.raw = Suffixes({"/log": log})
     answer = switch("start")
     assert status in answer.text
+    assert "\n| the clock is wrong" in answer.text  # the log, where the warning is
     assert answer.is_error is (status == "unexpected status")
     assert answer.is_error or has(answer, changed=True, finished=True)
 
