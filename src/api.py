@@ -7,16 +7,19 @@ time_left       the seconds that are left of the scope
 scoped          a call for another thread, within the scope of this one
 Api             GET and the four POSTs over proxmoxer, every failure a ProxmoxError
 Transport       the gate below it
+Peer            the other end of a connection
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,17 +28,20 @@ import requests
 from proxmoxer import ResourceException  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter
 
+from src.connection import unanswered
+from src.environment import untrustworthy
 from src.errors import ProxmoxError
 from src.failures import (
     invalid_target,
+    not_proxmox,
     not_the_api,
     refused,
     too_late,
-    unanswered,
 )
 from src.models import MAX_NODE_NAME, MAX_VM_ID, MIN_VM_ID, NODE_PATTERN
 from src.rows import Row
 from src.settings import Settings
+from src.trust import tls_context
 
 T = TypeVar("T")
 
@@ -116,9 +122,15 @@ class Api:
         self.settings = settings
         session = root._store["session"]  # proxmoxer has no public way to it
         session.trust_env = False
-        session.mount("https://", Transport())
+        self._transport = Transport(settings)
+        session.mount("https://", self._transport)
         session.max_redirects = 0  # the API never redirects; a login page does
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    @property
+    def peer(self) -> Peer | None:
+        """What is at the other end, once it has answered."""
+        return self._transport.peer
 
     def rows(self, resource: Any, node: str = "", **params: Any) -> list[Row]:
         """GET a list of objects."""
@@ -162,13 +174,54 @@ class Api:
             raise not_the_api(self.settings) from None
 
 
-class Transport(HTTPAdapter):
-    """What proxmoxer leaves out: a gate, the deadline, and Proxmox's own words."""
+@dataclass(frozen=True)
+class Peer:
+    """The other end of a TLS connection; of a certificate that is not checked, nothing."""
 
-    def __init__(self) -> None:
+    protocol: str  # TLSv1.3
+    names: str = ""
+    expires: float | None = None  # seconds since the epoch
+
+    @classmethod
+    def of(cls, sock: ssl.SSLSocket) -> Peer:
+        certificate: Any = sock.getpeercert() or {}
+        names = [name for _, name in certificate.get("subjectAltName", ())]
+        end = certificate.get("notAfter")
+        expires = ssl.cert_time_to_seconds(end) if end else None
+        return cls(sock.version() or "", ", ".join(names), expires)
+
+
+class Transport(HTTPAdapter):
+    """What proxmoxer leaves out: a gate, the deadline, TLS and Proxmox's own words."""
+
+    def __init__(self, settings: Settings) -> None:
         super().__init__(pool_maxsize=MAX_REQUESTS)
+        self.peer: Peer | None = None
+        self._settings = settings
         # urllib3's own limit waits without one, and has no deadline.
         self._places = threading.BoundedSemaphore(MAX_REQUESTS)
+        self._tls: ssl.SSLContext | None = None
+        self._tls_lock = threading.Lock()
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
+    ) -> Any:
+        host, pool = super().build_connection_pool_key_attributes(
+            request, bool(verify), cert
+        )
+        return host, pool | {"ssl_context": self._context(verify)}
+
+    def cert_verify(self, *_: Any) -> None:
+        """The context has the CAs; requests would read them for each connection."""
+
+    def _context(self, verify: bool | str) -> ssl.SSLContext:
+        with self._tls_lock:
+            if self._tls is None:
+                try:
+                    self._tls = tls_context(verify)
+                except (OSError, ValueError):
+                    raise untrustworthy(str(verify)) from None
+            return self._tls
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
@@ -186,9 +239,14 @@ class Transport(HTTPAdapter):
                 raise too_late()
             kwargs["timeout"] = (min(CONNECT_TIMEOUT, left), min(READ_TIMEOUT, left))
             response = super().send(request, *args, **kwargs)
+            sock = getattr(response.raw.connection, "sock", None)
+            if self.peer is None and isinstance(sock, ssl.SSLSocket):
+                self.peer = Peer.of(sock)
             _ = response.content  # read while it has its place
         finally:
             self._places.release()
+        if response.status_code in (401, 403) and not _in_its_form(response):
+            raise not_proxmox(self._settings, response.status_code)
         if response.status_code >= 400:
             # proxmoxer tells the reason phrase, the first line only and lost on the way
             # through some proxies. PVE 8.3 and later have the whole text in the body.
@@ -197,3 +255,12 @@ class Transport(HTTPAdapter):
             except (ValueError, KeyError, TypeError):
                 log.debug("an error without a message in its body")
         return response
+
+
+def _in_its_form(response: requests.Response) -> bool:
+    """Whether a refusal is Proxmox VE's: no body with 401, {"data": null, ...} with 403."""
+    try:
+        return "data" in response.json()
+    except (ValueError, TypeError):
+        said = response.status_code == 401 or "Permission check" in response.reason
+        return said and not response.content

@@ -6,12 +6,12 @@ bytes, CPU is a fraction 0..1, times are seconds; what Proxmox does not say is N
 
 from __future__ import annotations
 
-import requests
 from proxmoxer import ProxmoxAPI  # type: ignore[import-untyped]
 
 from src import notes
-from src.api import Api, check_target
+from src.api import Api, Peer, check_target
 from src.attention import needs_attention
+from src.environment import from_environment, verifier
 from src.fanout import Progress, ask_nodes
 from src.guest import find_machine, read_state
 from src.merge import add_up, merge_machines, merge_nodes, merge_storages
@@ -27,7 +27,8 @@ from src.models import (
     Storages,
 )
 from src.power import Cancelled, switch
-from src.rows import read_cluster, read_node, read_node_resources
+from src.rights import Rights, read_rights
+from src.rows import read_cluster, read_node, read_node_resources, text
 from src.settings import Settings
 
 # A node checks its storages one after another, and a dead NFS server costs it 10 s.
@@ -43,9 +44,7 @@ class ProxmoxClient:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         # HTTPS_PROXY and the like, once: with each request it is a quarter of the work.
-        environment = requests.Session().merge_environment_settings(
-            settings.address, {}, None, settings.verify_ssl, None
-        )
+        proxies, verify = from_environment(settings)
         proxmox = ProxmoxAPI(
             settings.host,
             port=settings.port,
@@ -53,10 +52,30 @@ class ProxmoxClient:
             user=settings.user,
             token_name=settings.token_name,
             token_value=settings.token_secret,
-            verify_ssl=environment["verify"],
-            proxies=environment["proxies"],
+            verify_ssl=verify,
+            proxies=proxies,
         )
         self._api = Api(proxmox, settings)
+        self.verified_by = verifier(verify)
+
+    def get_version(self) -> str:
+        """Proxmox VE's version, as "8.4.21".
+
+        GET /version, which any token may ask. Raises ProxmoxError.
+        """
+        return text(self._api.row(self._api.root.version).get("version")) or "unknown"
+
+    def get_peer(self) -> Peer | None:
+        """The other end of the connection; None before it has answered anything."""
+        return self._api.peer
+
+    def get_rights(self) -> Rights:
+        """What the token may do, of what the tools need.
+
+        GET /access/permissions, which any token may ask about itself. Raises
+        ProxmoxError.
+        """
+        return read_rights(self._api.row(self._api.root.access.permissions))
 
     def get_nodes(self) -> list[Node]:
         """Every node of the cluster, offline ones too, by name.

@@ -1,106 +1,30 @@
-"""What went wrong between here and a machine, in words for the model: pure functions.
+"""What Proxmox, or what answers in its place, refuses, in words: pure functions.
 
 refused           an HTTP status of 400 or more
-unanswered        a broken connection, by a table of exceptions
-too_slow          no answer in the time that there was
-too_late          no time was left to send it
+not_proxmox       a refusal that something else gave
 not_the_api       something else answered
+too_late          no time was left to send it
 invalid_target, unknown_node, unknown_machine, machine_elsewhere, offline_node
                   a machine that is not there
 """
 
 from __future__ import annotations
 
-import errno
 import re
-import socket
-import ssl
 from collections.abc import Iterable
 
-import requests
 from proxmoxer import ResourceException  # type: ignore[import-untyped]
 
 from src.errors import ProxmoxError
+from src.rights import grant
 from src.rows import clean
 from src.settings import Settings
 
-TRUSTED_ONLY = "; or, only on a network you trust, PROXMOX_VERIFY_SSL=false."
-UNTRUSTED = "its certificate is not trusted ({reason})"
-WRONG_NAME = "Put a name that the certificate has into PROXMOX_URL" + TRUSTED_ONLY
-UNKNOWN_CA = (
-    "Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, "
-    "/etc/pve/pve-root-ca.pem" + TRUSTED_ONLY
-)
-NO_TLS = "no TLS connection ({reason})", "Check the port in PROXMOX_URL, usually 8006."
-NO_NAME = "its name does not resolve", "Check the host in PROXMOX_URL."
-NO_LISTENER = (
-    "connection refused, nothing listens there",
-    "Check PROXMOX_URL, and that pveproxy runs.",
-)
-NO_PROXY = (
-    "the proxy of HTTPS_PROXY does not answer",
-    "Check HTTPS_PROXY, or put the host into NO_PROXY.",
-)
-NO_CONNECTION = (
-    "no connection in {seconds:.0f} s",
-    "Check PROXMOX_URL, the network and the firewall.",
-)
-NO_ANSWER = (
-    "no answer within {seconds:.0f} s",
-    "Proxmox may be overloaded: try again in a minute.",
-)
-HUNG_UP = (
-    "it closed the connection without an answer",
-    "Try again; if it stays so, check ALLOW_FROM in /etc/default/pveproxy.",
-)
-NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
-
-# What an exception means that came instead of an answer: the exception, as requests raised
-# it or its innermost cause; its errno or OpenSSL's verify_code, () for any; the code, the
-# cause and the advice of the ProxmoxError. The first row that fits counts.
-TABLE: tuple[tuple[type[BaseException], tuple[int, ...], str, str, str], ...] = (
-    (requests.exceptions.ProxyError, (), "refused", *NO_PROXY),
-    (ssl.SSLCertVerificationError, (62, 64), "refused", UNTRUSTED, WRONG_NAME),
-    (ssl.SSLCertVerificationError, (), "refused", UNTRUSTED, UNKNOWN_CA),
-    (ssl.SSLEOFError, (), "dropped", *HUNG_UP),
-    (ssl.SSLError, (), "broken", *NO_TLS),
-    (socket.gaierror, (), "refused", *NO_NAME),
-    (ConnectionRefusedError, (), "refused", *NO_LISTENER),
-    (requests.ConnectTimeout, (), "refused", *NO_CONNECTION),
-    (OSError, NO_ROUTE, "broken", *NO_CONNECTION),  # perhaps after it has left
-    (TimeoutError, (), "timeout", *NO_ANSWER),
-    (requests.Timeout, (), "timeout", *NO_ANSWER),
-    (OSError, (), "dropped", *HUNG_UP),
-)
-
-
-def unanswered(
-    error: OSError, settings: Settings, seconds: float, node: str = ""
-) -> ProxmoxError:
-    """What it means that no answer came, `seconds` after the request."""
-    if isinstance(error, requests.TooManyRedirects):
-        return not_the_api(settings)
-    root = _root_cause(error)
-    number = getattr(root, "verify_code", None) or getattr(root, "errno", None)
-    code, cause, advice = next(
-        words
-        for kind, numbers, *words in TABLE
-        if isinstance(error, kind) or isinstance(root, kind)
-        if not numbers or number in numbers
-    )
-    reason = getattr(root, "verify_message", None) or getattr(root, "reason", None)
-    if not hasattr(root, "verify_message"):
-        reason = str(reason or "it broke").replace("_", " ").lower()
-    through = f"node {node} through " if node and code == "timeout" else ""
-    said = cause.format(reason=reason, seconds=seconds)
-    return ProxmoxError(
-        f"Cannot talk to {through}{settings.address}: {said}", advice, code
-    )
-
-
-def too_slow(settings: Settings, seconds: float, node: str = "") -> ProxmoxError:
-    """What was not waited for any longer."""
-    return unanswered(requests.Timeout(), settings, seconds, node)
+CURES = {  # of what Proxmox says, where its words are not enough
+    "no quorum": "Call list_infrastructure: a start needs most nodes to be online.",
+    "RPCEnvironment init": "Its cluster file system does not run: look at systemctl status "
+    "pve-cluster on that node.",
+}
 
 
 def too_late() -> ProxmoxError:
@@ -112,19 +36,23 @@ def too_late() -> ProxmoxError:
     )
 
 
-def _root_cause(error: BaseException) -> BaseException:
-    """The innermost of the exceptions that requests and urllib3 wrap in each other."""
-    inner = (*error.args, error.__cause__, error.__context__)
-    cause = next((each for each in inner if isinstance(each, BaseException)), None)
-    return error if cause is None else _root_cause(cause)
-
-
 def not_the_api(settings: Settings) -> ProxmoxError:
     return ProxmoxError(
         f"{settings.address} answers, but not as a Proxmox VE API: it is a login page, "
         "a proxy or another service",
         "Correct PROXMOX_URL: the API's port is usually 8006.",
         "not the API",
+    )
+
+
+def not_proxmox(settings: Settings, status: int) -> ProxmoxError:
+    """A 401 or 403 that is not in Proxmox VE's form."""
+    return ProxmoxError(
+        f"{settings.address} refuses ({status}), but that answer is not Proxmox VE's: a "
+        "reverse proxy, a web firewall or another service gave it",
+        "Point PROXMOX_URL at Proxmox VE itself, usually port 8006 (8007 is Proxmox Backup "
+        "Server), or let that proxy pass the API token on.",
+        "refused",
     )
 
 
@@ -135,8 +63,9 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
     if code == 401:
         return ProxmoxError(
             f"Proxmox does not accept the API token {token} ({said or 'no reason'})",
-            "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and in Proxmox under "
-            "Permissions > API Tokens that the token exists and has not expired.",
+            "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and under Permissions > API "
+            "Tokens that it exists and has not expired. A token made anew has no rights: "
+            "grant them again.",
             code,
         )
     if code == 403:
@@ -155,8 +84,7 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
             code,
         )
     if code in (400, 500):
-        quorum = "Call list_infrastructure: a start needs most nodes to be online."
-        advice = quorum if "no quorum" in said else ""
+        advice = next((cure for words, cure in CURES.items() if words in said), "")
         return ProxmoxError(f"Proxmox says: {said or f'error {code}'}", advice, code)
     return not_the_api(settings)
 
@@ -182,13 +110,9 @@ def _forbidden(said: str, settings: Settings) -> ProxmoxError:
             403,
         )
     path, privilege = match.groups()
-    # A role on a deeper path replaces the one from above, so it must have both.
-    privileges = "VM.Audit,VM.PowerMgmt" if privilege.startswith("VM.") else privilege
-    role = "Mcp" + privilege.replace(".", "")
     return ProxmoxError(
         f"The token {token} lacks {privilege} on {path}",
-        f"Grant it to user and token: pveum role add {role} --privs {privileges}; pveum "
-        f"acl modify {path} --users {settings.user} --tokens '{token}' --roles {role}",
+        f"Grant it to user and token: {'; '.join(grant(privilege, path, settings))}",
         403,
     )
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.api import MAX_REQUESTS, Api, check_target, scoped, time_left, within
+from src.connection import too_slow
 from src.errors import ProxmoxError
-from src.failures import too_slow, unknown_node
+from src.failures import unknown_node
 from src.merge import named_nodes
 from src.rows import Row
 

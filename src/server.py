@@ -3,13 +3,18 @@
 What tutorials call FastMCP is named MCPServer since version 2 of the SDK.
 
 mcp     the server
-main    serves it over stdio
+main    serves it over stdio, or checks the set-up
 """
 
 import logging
 import os
 import signal
 import sys
+
+if __name__ == "__main__":  # before the imports, which take half a second
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cache, partial
@@ -30,12 +35,14 @@ from src.arguments import (
     Server,
     VmId,
 )
+from src.check import check
 from src.client import ProxmoxClient
 from src.content import structured
 from src.errors import ProxmoxError
 from src.fanout import Progress
 from src.merge import select_machines
 from src.models import Action, Infrastructure, Machines, PowerResult, Storages
+from src.options import read_options
 from src.settings import read_settings
 from src.texts import (
     Filters,
@@ -63,11 +70,11 @@ mcp = Server(
     title="Proxmox VE",
     version="1.0.0",
     instructions=(
-        "Watch a Proxmox VE infrastructure and switch its machines on and off. List "
-        "first: the power tools need a machine's vm_id and its node. Whether all is well "
-        "is what the three lists say together. What is inside a guest, history, and how "
-        "full the disks of VMs are cannot be seen. Stop gracefully; use force only when "
-        "the user has just asked for exactly that. Nothing can be deleted."
+        "Watch a Proxmox VE infrastructure, and switch its machines on and off where there "
+        "are tools for it. List first: the power tools need a machine's vm_id and its node. "
+        "Whether all is well is what the three lists say together. What is inside a guest, "
+        "history, and how full the disks of VMs are cannot be seen. Stop gracefully; use "
+        "force only when the user has just asked for exactly that. Nothing can be deleted."
     ),
     log_level="WARNING",
 )
@@ -198,12 +205,29 @@ async def reboot_machine(
     return await _power(ctx, vm_id, node, "reboot")
 
 
+POWER_TOOLS = ("start_machine", "stop_machine", "reboot_machine")
+WAITING = (
+    "Waiting for an MCP client on stdin; Ctrl+C ends it. To check the set-up: "
+    "python -m src.server --check\n"
+)
+
+
 def main() -> None:
-    """Serve over stdio until stdin ends, or SIGTERM or SIGINT comes."""
+    """Serve over stdio until stdin ends, or SIGTERM or SIGINT comes; or check."""
+    options = read_options()
+    if options.watch_only:
+        for name in POWER_TOOLS:
+            mcp.remove_tool(name)
+    if options.check:
+        tools = [tool.name for tool in anyio.run(mcp.list_tools)]
+        # At once, though requests may still hang.
+        os._exit(0 if check(tools) else 1)
     # As PID 1 a process has no default action for signals; and the thread that reads
     # stdin outlives an ordinary exit. Each line on stderr is flushed as it is written.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
+    if sys.stdin.isatty():
+        sys.stderr.write(WAITING)
     try:
         if client().settings.verify_ssl is False:
             log.warning("PROXMOX_VERIFY_SSL=false: the certificate is not checked.")

@@ -1,22 +1,26 @@
 """The five PROXMOX_* variables, from the environment or from .env.
 
 Settings          where the API is and who asks
+EnvFile           the file .env, as it was read
+describe          each variable as it was read, and from where
 read_settings     Settings of the environment and of .env in the working directory
 PLACEHOLDERS      the values of .env.example
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from src.errors import ProxmoxError
+from src.trust import wrong_with
 
 PLACEHOLDERS = {  # .env.example's: copied and left as they are, they count as missing
     "PROXMOX_URL": "https://your-proxmox-host:8006",
@@ -31,6 +35,54 @@ EXPECTED = {  # name: pattern, example
     "PROXMOX_TOKEN_ID": (f"([!-~]+!)?{NAME}", "mcp-token or mcp@pve!mcp-token"),
     "PROXMOX_TOKEN_SECRET": (r"[!-~]+", "12345678-1234-1234-1234-1234567890ab"),
 }
+SECRET, VERIFY = "PROXMOX_TOKEN_SECRET", "PROXMOX_VERIFY_SSL"
+# ${NAME}, ${env:NAME}, $NAME, %NAME%: what a client or a shell should have replaced.
+UNEXPANDED = r"\$\{[\w:.-]+\}|\$[A-Z_][A-Z0-9_]*|%[A-Za-z_]\w*%"
+
+
+@dataclass(frozen=True)
+class EnvFile:
+    """The file .env: what it says, by python-dotenv's rules; or that it is not there."""
+
+    path: str = ""
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    there: bool = False
+    unread: tuple[int, ...] = ()  # lines that are no NAME=value
+
+    @classmethod
+    def read(cls, path: Path) -> EnvFile:
+        """Raises ProxmoxError for a file that is there and cannot be read."""
+        whole = str(path.absolute())
+        try:
+            raw = path.read_bytes()
+            text = raw.decode()
+        except FileNotFoundError:
+            return cls(whole)
+        except UnicodeDecodeError:
+            utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+            kind = "UTF-16, as PowerShell's > writes it" if utf16 else "not UTF-8"
+            raise ProxmoxError(
+                f"The file {whole} cannot be read: it is {kind}",
+                "Save it as UTF-8, or set the variables in the environment.",
+            ) from None
+        except OSError as error:
+            reason = "it is a folder" if path.is_dir() else error.strerror
+            raise ProxmoxError(f"The file {whole} cannot be read: {reason}") from None
+        found = list(parse_stream(io.StringIO(text)))
+        values = {each.key: each.value or "" for each in found if each.key}
+        wrong = tuple(each.original.line for each in found if each.error)
+        return cls(whole, values, True, wrong)
+
+    @property
+    def about(self) -> str:
+        """What was read, for those who look for a mistake."""
+        if not self.path:
+            return ""
+        if not self.there:
+            return f"Only the environment was read: there is no file {self.path}."
+        lines = ", ".join(map(str, self.unread))
+        unread = f" Line {lines} of it is no NAME=value." if lines else ""
+        return f"Read were the environment, which wins, and {self.path}.{unread}"
 
 
 @dataclass(frozen=True)
@@ -55,13 +107,20 @@ class Settings:
         return f"{self.user}!{self.token_name}"
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the five PROXMOX_* variables.
+    def from_env(
+        cls, environ: Mapping[str, str], file: EnvFile | None = None
+    ) -> Settings:
+        """Read the five PROXMOX_* variables; those of the environment win over a file's.
 
         Raises ProxmoxError naming each variable that is missing or malformed.
         """
+        file = file or EnvFile()
         problems: list[str] = []
-        values = {name: _expected(name, environ, problems) for name in EXPECTED}
+        given = dict(file.values)
+        for name in (*EXPECTED, VERIFY):
+            if name in environ:
+                given[name] = _as_dotenv_reads(environ[name])
+        values = {name: _expected(name, given, problems) for name in EXPECTED}
         host, port, prefix = _parse_url(values["PROXMOX_URL"], problems)
         user = values["PROXMOX_USER"]
         owner, _, token_name = values["PROXMOX_TOKEN_ID"].rpartition("!")
@@ -70,14 +129,27 @@ class Settings:
                 f"PROXMOX_TOKEN_ID names a token of {owner[:64]}, but PROXMOX_USER is "
                 f"{user[:64]}: use the token's owner"
             )
-        verify_ssl = _parse_verify(environ.get("PROXMOX_VERIFY_SSL", ""), problems)
+        verify_ssl = _parse_verify(given.get(VERIFY, ""), problems)
         if problems:
-            raise ProxmoxError(
-                "The server is not configured. In the environment or in .env, set: "
-                + "; ".join(problems)
-            )
-        secret = values["PROXMOX_TOKEN_SECRET"]
-        return cls(host, port, prefix, user, token_name, secret, verify_ssl)
+            said = "; ".join(problems)
+            raise ProxmoxError(f"The server is not configured. {said}", file.about)
+        return cls(host, port, prefix, user, token_name, values[SECRET], verify_ssl)
+
+
+def describe(environ: Mapping[str, str], file: EnvFile) -> list[tuple[str, str, str]]:
+    """Name, value (never the secret) and origin of each of the five."""
+    lines = []
+    for name in (*EXPECTED, VERIFY):
+        value = environ.get(name, file.values.get(name, "")).strip()
+        origin = file.path if name in file.values else ""
+        origin = "the environment" if name in environ else origin
+        shown = _shown(value)
+        if name == SECRET or (
+            name in EXPECTED and not re.fullmatch(EXPECTED[name][0], value)
+        ):
+            shown = "set, not shown" if value else ""
+        lines.append((name, shown or "not set", origin))
+    return lines
 
 
 def read_settings() -> Settings:
@@ -85,32 +157,49 @@ def read_settings() -> Settings:
 
     Raises ProxmoxError for a file that cannot be read, and as `Settings.from_env`.
     """
-    try:
-        file = dotenv_values(".env", interpolate=False)
-    except (OSError, ValueError) as error:
-        raise ProxmoxError(f"The file .env cannot be read: {error}.") from None
-    return Settings.from_env({k: v or "" for k, v in file.items()} | dict(os.environ))
+    return Settings.from_env(os.environ, EnvFile.read(Path(".env")))
 
 
-def _expected(name: str, environ: Mapping[str, str], problems: list[str]) -> str:
+def _as_dotenv_reads(value: str) -> str:
+    """A variable of the environment as if it stood in .env.
+
+    `docker --env-file` leaves quotes, a comment behind the value, and CR on it.
+    """
+    value = value.strip()
+    if "\n" in value:
+        return value
+    (binding, *_) = parse_stream(io.StringIO(f"X={value}"))
+    if not binding.error:
+        return binding.value or ""
+    pair = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if pair else value
+
+
+def _expected(name: str, given: Mapping[str, str], problems: list[str]) -> str:
     """The variable's value; "" and one problem more where that is not as it must be."""
     pattern, example = EXPECTED[name]
-    value = _unquoted(environ.get(name, ""))
-    if value in ("", PLACEHOLDERS[name]):
-        problems.append(f"{name} is missing, e.g. {example}")
-        return ""
-    if not re.fullmatch(pattern, value):
-        problems.append(f"{name} is malformed, e.g. {example}")
-        return ""
-    return value
+    value = given.get(name, "").strip()
+    wrong = ""
+    if not value:
+        wrong = "is missing"
+    elif value == PLACEHOLDERS[name]:
+        wrong = f"is missing: it is still the example's, {value}"
+    elif re.fullmatch(UNEXPANDED, value):
+        wrong = f"is {value}, a variable that was not expanded: write the value itself"
+    elif not re.fullmatch(pattern, value):
+        shown = "" if name in (SECRET, "PROXMOX_TOKEN_ID") else f" ({_shown(value)})"
+        wrong = f"is malformed{shown}"
+    if wrong:
+        problems.append(f"{name} {wrong}, e.g. {example}")
+    return "" if wrong else value
 
 
-def _unquoted(value: str) -> str:
-    """The value without the pair of quotes that `docker --env-file` leaves on it."""
-    value = value.strip()
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-        value = value[1:-1].strip()
-    return value
+def _shown(value: str) -> str:
+    """A value as it was read, cut, and without a password or a secret in it."""
+    value = re.sub(r"//[^/]*@", "//***@", value)
+    value = re.sub(r"\w{8}-\w{4}-\w{4}-\w{4}-\w{12}", "***", value)
+    value = value if len(value) <= 80 else f"{value[:77]}..."
+    return value if value.isprintable() else repr(value)
 
 
 def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
@@ -136,20 +225,30 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
             r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*", prefix and f"/{prefix}"
         )
     ):
-        problems.append(f"PROXMOX_URL {wrong}, e.g. https://pve.example.com")
+        problems.append(
+            f"PROXMOX_URL {wrong} ({_shown(url)}), e.g. https://pve.example.com"
+        )
     return host, port or 8006, prefix
 
 
 def _parse_verify(value: str, problems: list[str]) -> bool | str:
     """Whether the certificate is checked, or the path of the CA file to check it by."""
-    value = _unquoted(value) or "true"
+    value = value.strip() or "true"
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
-    try:
-        ssl.create_default_context(cafile=value)
-    except (OSError, ValueError):
-        problems.append(
-            "PROXMOX_VERIFY_SSL is neither true nor false nor a CA file that can be "
-            "read here, e.g. /etc/pve/pve-root-ca.pem"
+    wrong, path = "", os.path.expanduser(value)
+    if re.fullmatch(UNEXPANDED, value):
+        wrong = "a variable that was not expanded: write the value itself"
+    elif not value.isprintable():
+        wrong = (
+            "which has a control character in it, as \\n and \\t are in double quotes: "
+            "write the path with forward slashes"
         )
-    return value
+    elif not re.search(r"[/\\.]", value) and not os.path.exists(path):
+        wrong = "neither true nor false nor the path of a CA file"
+    elif problem := wrong_with(path):
+        wrong = f"which {problem}"
+    if wrong:
+        where = f" ({path})" if path != value else ""
+        problems.append(f"{VERIFY} is {_shown(value)}{where}, {wrong}")
+    return path

@@ -1,0 +1,197 @@
+"""What it means that no answer came, by a table of exceptions, in words for the model.
+
+unanswered    a broken connection
+too_slow      no answer in the time that there was
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+
+import requests
+
+from src.environment import proxy_variable
+from src.errors import ProxmoxError
+from src.failures import not_the_api
+from src.settings import Settings
+from src.trust import has_a_ca
+
+UNTRUSTED = "its certificate is not trusted: "
+UNVERIFIED = "; or, on a network you trust, PROXMOX_VERIFY_SSL=false."
+UNKNOWN_CA = (
+    UNTRUSTED + "no CA that is known here signed it, as with Proxmox's own",
+    "Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, "
+    "/etc/pve/pve-root-ca.pem" + UNVERIFIED,
+)
+OTHER_CA = (
+    UNTRUSTED + "the CA in {ca} did not sign it",
+    "Copy /etc/pve/pve-root-ca.pem from a node of this cluster; if a public CA signed it, "
+    "set PROXMOX_VERIFY_SSL=true" + UNVERIFIED,
+)
+NO_CA = (
+    UNTRUSTED + "{ca} has a server's own certificate in it, not its CA's",
+    "Copy /etc/pve/pve-root-ca.pem from a node in its place" + UNVERIFIED,
+)
+SELF_SIGNED = (
+    UNTRUSTED + "it is self-signed, as Proxmox VE's own is not",
+    "Check PROXMOX_URL. If it is right, set PROXMOX_VERIFY_SSL to the path of a copy of it "
+    "(of /etc/pve/pve-root-ca.pem for Proxmox VE)" + UNVERIFIED,
+)
+WRONG_NAME = (
+    UNTRUSTED + "{reason}",
+    "Put a name that the certificate has into PROXMOX_URL: the node's, or its IP address"
+    + UNVERIFIED,
+)
+EXPIRED = (
+    UNTRUSTED + "it, or its CA's, has expired",
+    "Renew it on the node: pvecm updatecerts --force" + UNVERIFIED,
+)
+NOT_YET = (
+    UNTRUSTED + "it is not valid yet, so one of the two clocks is wrong",
+    "Compare `date` here and on the node, and set the one that is wrong" + UNVERIFIED,
+)
+BAD = (
+    UNTRUSTED + "{reason}",
+    "Renew it on the node: pvecm updatecerts --force" + UNVERIFIED,
+)
+NO_TLS = "no TLS connection ({reason})", "Check the port in PROXMOX_URL, usually 8006."
+NO_NAME = "its name does not resolve", "Check the host in PROXMOX_URL."
+NO_LISTENER = (
+    "connection refused, nothing listens there",
+    "Check PROXMOX_URL, and that pveproxy runs.",
+)
+LOOPBACK = (
+    "connection refused, nothing listens there",
+    "In a container {host} is the container itself: put the Proxmox host's name or address "
+    + "into PROXMOX_URL. Elsewhere check that pveproxy, or the tunnel, runs.",
+)
+NO_ROUTE = (
+    "no route to host",
+    "Check PROXMOX_URL, the network and VPN; on macOS allow the client under System "
+    + "Settings > Privacy & Security > Local Network.",
+)
+FORBIDDEN = (
+    "this system forbids the connection",
+    "Check its firewall, and what the client that started this server may reach.",
+)
+NO_CONNECTION = (
+    "no connection in {seconds:.0f} s",
+    "Check PROXMOX_URL, the network and the firewall.",
+)
+NO_ANSWER = (
+    "no answer within {seconds:.0f} s",
+    "Proxmox may be overloaded: try again in a minute.",
+)
+HUNG_UP = (
+    "it closed the connection without an answer",
+    "Try again; if it stays so, check ALLOW_FROM in /etc/default/pveproxy.",
+)
+PAST_PROXY = "Put {host} into NO_PROXY to go past it, or correct {proxy}."
+NO_PROXY = "the proxy of {proxy} does not answer ({reason})", PAST_PROXY
+PROXY_REFUSES = "the proxy of {proxy} does not let it through ({reason})", PAST_PROXY
+PROXY_LOGIN = (
+    "the proxy of {proxy} wants a login ({reason})",
+    "Put {host} into NO_PROXY to go past it, or user and password into {proxy}.",
+)
+ODD_PROXY = (
+    "the proxy of {proxy} cannot be used: only http:// and https:// ones can, no SOCKS",
+    PAST_PROXY,
+)
+
+# What an exception means that came instead of an answer: the exception, as requests raised
+# it or its innermost cause; its errno, OpenSSL's verify_code or a proxy's status, () for
+# any; the code, the cause and the advice of the ProxmoxError. The first row that fits
+# counts.
+TABLE: tuple[tuple[type[BaseException], tuple[int, ...], str, str, str], ...] = (
+    (requests.exceptions.ProxyError, (407,), "refused", *PROXY_LOGIN),
+    (requests.exceptions.ProxyError, tuple(range(400, 600)), "refused", *PROXY_REFUSES),
+    (requests.exceptions.ProxyError, (), "refused", *NO_PROXY),
+    # PROXMOX_URL was checked: what is wrong is a proxy's.
+    (requests.exceptions.InvalidSchema, (), "refused", *ODD_PROXY),
+    (requests.exceptions.InvalidURL, (), "refused", *ODD_PROXY),
+    (ssl.SSLCertVerificationError, (9,), "refused", *NOT_YET),
+    (ssl.SSLCertVerificationError, (10,), "refused", *EXPIRED),
+    (ssl.SSLCertVerificationError, (18,), "refused", *SELF_SIGNED),
+    (ssl.SSLCertVerificationError, (2, 19, 20, 21), "refused", *UNKNOWN_CA),
+    (ssl.SSLCertVerificationError, (62, 64), "refused", *WRONG_NAME),
+    (ssl.SSLCertVerificationError, (), "refused", *BAD),
+    (ssl.SSLEOFError, (), "dropped", *HUNG_UP),
+    (ssl.SSLError, (), "broken", *NO_TLS),
+    (socket.gaierror, (), "refused", *NO_NAME),
+    (ConnectionRefusedError, (), "refused", *NO_LISTENER),
+    (requests.ConnectTimeout, (), "refused", *NO_CONNECTION),
+    # Perhaps after it has left.
+    (OSError, (errno.EHOSTUNREACH, errno.ENETUNREACH), "broken", *NO_ROUTE),
+    (PermissionError, (), "broken", *FORBIDDEN),
+    (TimeoutError, (), "timeout", *NO_ANSWER),
+    (requests.Timeout, (), "timeout", *NO_ANSWER),
+    (OSError, (), "dropped", *HUNG_UP),
+)
+
+
+def unanswered(
+    error: OSError, settings: Settings, seconds: float, node: str = ""
+) -> ProxmoxError:
+    """What it means that no answer came, `seconds` after the request."""
+    if isinstance(error, requests.TooManyRedirects):
+        return not_the_api(settings)
+    root = _root_cause(error)
+    tunnel = re.search(r"Tunnel connection failed: (\d+)", str(root))
+    number = int(tunnel[1]) if tunnel else getattr(root, "verify_code", None)
+    number = number or getattr(root, "errno", None)
+    code, *words = next(
+        (code, cause, advice)
+        for kind, numbers, code, cause, advice in TABLE
+        if isinstance(error, kind) or isinstance(root, kind)
+        if not numbers or number in numbers
+    )
+    proxy = proxy_variable(settings.address)
+    cause, advice = (
+        word.format(
+            reason=_reason(root),
+            seconds=seconds,
+            proxy=proxy or "the environment",
+            host=settings.host,
+            ca=settings.verify_ssl,
+        )
+        for word in _at_hand(tuple(words), settings)
+    )
+    through = f"node {node} through " if node and code == "timeout" else ""
+    if proxy and proxy not in cause and not through:
+        cause += f", on the way through the proxy of {proxy}"
+        advice += f" Put {settings.host} into NO_PROXY to go past it."
+    return ProxmoxError(
+        f"Cannot talk to {through}{settings.address}: {cause}", advice, code
+    )
+
+
+def _at_hand(words: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
+    """The cause among those that the settings tell apart."""
+    if words == UNKNOWN_CA and isinstance(settings.verify_ssl, str):
+        return OTHER_CA if has_a_ca(settings.verify_ssl) else NO_CA
+    here = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
+    return LOOPBACK if words == NO_LISTENER and here else words
+
+
+def _reason(root: BaseException) -> str:
+    """The system's, OpenSSL's or a proxy's own words."""
+    if words := getattr(root, "verify_message", None):
+        return str(words)
+    reason = getattr(root, "reason", None) or getattr(root, "strerror", None)
+    said = str(reason or root or "it broke").removeprefix("Tunnel connection failed: ")
+    return said.replace("_", " ").lower()
+
+
+def too_slow(settings: Settings, seconds: float, node: str = "") -> ProxmoxError:
+    """What was not waited for any longer."""
+    return unanswered(requests.Timeout(), settings, seconds, node)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The innermost of the exceptions that requests and urllib3 wrap in each other."""
+    inner = (*error.args, error.__cause__, error.__context__)
+    cause = next((each for each in inner if isinstance(each, BaseException)), None)
+    return error if cause is None else _root_cause(cause)
