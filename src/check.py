@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from src.api import Peer
@@ -23,8 +23,6 @@ NO_FILTERS: Filters = {"node": None, "status": None, "name": None}
 # What a line begins with that says that something is not well.
 ERROR, MISSING = "ERROR", "MISSING"
 
-Section = Callable[[ProxmoxClient], Iterator[str]]
-
 
 def check(tools: Collection[str]) -> bool:
     """Whether the server can do what `tools` are for, with what was found on stdout.
@@ -32,32 +30,36 @@ def check(tools: Collection[str]) -> bool:
     Asks GET /version and /access/permissions, and what the three lists ask. A token that
     may only watch is well: it is often meant so.
     """
-    well = True
-
-    def say(title: str, lines: Iterator[str]) -> None:
-        nonlocal well
-        _write(title)
-        try:
-            for line in lines:
-                well = well and not line.startswith(MISSING)
-                _write(f"  {line}")
-        except ProxmoxError as error:
-            well = False
-            _write(f"  {ERROR}: {error}")
-
-    say("Settings", _settings())
+    well = _say("Settings", _settings())
     if well:
         client = ProxmoxClient(read_settings())
-        say("Connection", _connection(client))
+        well = _say("Connection", _connection(client))
     if well:
-        sections = {"Nodes": _nodes, "Machines": _machines, "Storages": _storages}
-        for title, section in sections.items():
-            say(title, section(client))
-        say("Rights", _rights(client))
-        say("Tools", iter([", ".join(tools)]))
-    _write(
-        "All is well." if well else f"Not all is well: see {ERROR}or {MISSING}above."
-    )
+        sections = {
+            "Nodes": _nodes(client),
+            "Machines": _machines(client),
+            "Storages": _storages(client),
+            "Rights": _rights(client, power="start_machine" in tools),
+            "Tools": iter([", ".join(tools)]),
+        }
+        for title, lines in sections.items():
+            well = _say(title, lines) and well
+    end = "All is well" if well else f"Not all is well: see {ERROR} or {MISSING} above"
+    _write(f"{end}.")
+    return well
+
+
+def _say(title: str, lines: Iterator[str]) -> bool:
+    """One section; whether all is well in it."""
+    well = True
+    _write(title)
+    try:
+        for line in lines:
+            well = well and not line.startswith(MISSING)
+            _write(f"  {line}")
+    except ProxmoxError as error:
+        well = False
+        _write(f"  {ERROR}: {error}")
     return well
 
 

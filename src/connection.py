@@ -36,9 +36,9 @@ NO_CA = (
     "Copy /etc/pve/pve-root-ca.pem from a node in its place" + UNVERIFIED,
 )
 SELF_SIGNED = (
-    UNTRUSTED + "it is self-signed, as Proxmox VE's own is not",
-    "Check PROXMOX_URL. If it is right, set PROXMOX_VERIFY_SSL to the path of a copy of it "
-    "(of /etc/pve/pve-root-ca.pem for Proxmox VE)" + UNVERIFIED,
+    UNTRUSTED + "it is self-signed",
+    "Check PROXMOX_URL. If it is right, set PROXMOX_VERIFY_SSL to the path of a copy of that "
+    "certificate (Proxmox VE's own needs /etc/pve/pve-root-ca.pem)" + UNVERIFIED,
 )
 WRONG_NAME = (
     UNTRUSTED + "{reason}",

@@ -18,7 +18,7 @@ from src.settings import Settings
 from src.trust import wrong_with
 
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")  # as they count
+PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def from_environment(settings: Settings) -> tuple[dict[str, str], bool | str]:
@@ -32,10 +32,9 @@ def from_environment(settings: Settings) -> tuple[dict[str, str], bool | str]:
 def proxy_variable(address: str) -> str:
     """The name of the variable that puts a proxy on the way; "" where there is none."""
     proxies = get_environ_proxies(address)
-    if not proxies.keys() & {"https", "all"}:
-        return ""
-    names = [name for name in PROXIES if os.environ.get(name)]
-    return names[0] if names else "the system's settings"
+    used = proxies.get("https") or proxies.get("all")
+    names = [name for name in PROXIES if used and os.environ.get(name) == used]
+    return names[0] if names else "the system's settings" if used else ""
 
 
 def verifier(verify: bool | str) -> str:

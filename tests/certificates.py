@@ -1,0 +1,84 @@
+"""A CA and its certificates, as a Proxmox VE cluster makes them, and broken ones."""
+
+import ipaddress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+DAY = timedelta(days=1)
+
+
+class Authority:
+    """A cluster's CA, as nearly all are: made before 2026, without keyUsage."""
+
+    def __init__(self, folder: Path, cluster: str = "demo") -> None:
+        self.folder = folder
+        self.name = x509.Name(
+            [
+                x509.NameAttribute(NameOID.COMMON_NAME, "Proxmox Virtual Environment"),
+                x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, cluster),
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "PVE Cluster Manager CA"),
+            ]
+        )
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            self._builder(self.name, self.key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+            .sign(self.key, hashes.SHA256())
+        )
+        self.path = str(folder / f"{cluster}-root-ca.pem")
+        Path(self.path).write_bytes(certificate.public_bytes(PEM))
+
+    def _builder(
+        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, begins: int = -1
+    ) -> x509.CertificateBuilder:
+        begin = datetime.now(UTC) + begins * DAY
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(begin + 30 * DAY)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False
+            )
+            .add_extension(issuer(self.key.public_key()), False)
+        )
+
+    def server(self, host: str = "127.0.0.1", begins: int = -1) -> tuple[str, str]:
+        """The files of a node's certificate, valid for 30 days, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        try:
+            alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+        except ValueError:
+            alternative = x509.DNSName(host)
+        certificate = (
+            self._builder(name, key, begins)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), False)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False
+            )
+            .add_extension(x509.SubjectAlternativeName([alternative]), False)
+            .sign(self.key, hashes.SHA256())
+        )
+        files = self.folder / "pve-ssl.pem", self.folder / "pve-ssl.key"
+        files[0].write_bytes(certificate.public_bytes(PEM))
+        files[1].write_bytes(
+            key.private_bytes(
+                PEM,
+                serialization.PrivateFormat.TraditionalOpenSSL,
+                serialization.NoEncryption(),
+            )
+        )
+        return str(files[0]), str(files[1])
+
+
+PEM = serialization.Encoding.PEM
