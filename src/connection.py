@@ -180,9 +180,10 @@ def _reason(root: BaseException) -> str:
     """The system's, OpenSSL's or a proxy's own words."""
     if words := getattr(root, "verify_message", None):
         return str(words)
-    reason = getattr(root, "reason", None) or getattr(root, "strerror", None)
-    said = str(reason or root or "it broke").removeprefix("Tunnel connection failed: ")
-    return said.replace("_", " ").lower()
+    said = getattr(root, "reason", None) or getattr(root, "strerror", None)
+    said = said or next((each for each in root.args if isinstance(each, str)), "")
+    said = said.removeprefix("Tunnel connection failed: ").replace("_", " ").lower()
+    return said or "it broke"
 
 
 def too_slow(settings: Settings, seconds: float, node: str = "") -> ProxmoxError:

@@ -1,0 +1,212 @@
+"""What it means that no answer came, to the letter, and proxies over a real connection."""
+
+import socket
+import ssl
+from typing import Any
+
+import pytest
+import requests
+
+from src import connection, server
+from src.environment import BUNDLES
+from src.settings import Settings
+from tests.cluster import SECRET, Cluster
+from tests.conftest import Call
+from tests.test_api import Start, peer
+
+__all__ = ["peer"]
+
+SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
+NO_CONNECTION = "no connection in 3 s. Check PROXMOX_URL, the network and the firewall."
+NO_ROUTE = (
+    "no route to host. Check PROXMOX_URL, the network and VPN; on macOS allow the client "
+    "under System Settings > Privacy & Security > Local Network."
+)
+UNTRUSTED = "refused: its certificate is not trusted: "
+UNVERIFIED = "; or, on a network you trust, PROXMOX_VERIFY_SSL=false."
+UNKNOWN_CA = (
+    "no CA that is known here signed it, as with Proxmox's own. Set PROXMOX_VERIFY_SSL to the "
+    f"path of a copy of Proxmox's CA, /etc/pve/pve-root-ca.pem{UNVERIFIED}"
+)
+RENEW = f"Renew it on the node: pvecm updatecerts --force{UNVERIFIED}"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_machines_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", *BUNDLES):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def broken(error: Exception, **attributes: Any) -> requests.ConnectionError:
+    vars(error).update(attributes)
+    return requests.ConnectionError(error)
+
+
+def untrusted(code: int, reason: str = "x") -> requests.ConnectionError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    return broken(error, verify_code=code, verify_message=reason)
+
+
+UNANSWERED = {  # code: cause and advice
+    untrusted(
+        9
+    ): f"{UNTRUSTED}it is not valid yet, so one of the two clocks is wrong. Compare "
+    f"`date` here and on the node, and set the one that is wrong{UNVERIFIED}",
+    untrusted(10): f"{UNTRUSTED}it, or its CA's, has expired. {RENEW}",
+    untrusted(
+        18
+    ): f"{UNTRUSTED}it is self-signed. Check PROXMOX_URL. If it is right, set "
+    "PROXMOX_VERIFY_SSL to the path of a copy of that certificate (Proxmox VE's own needs "
+    f"/etc/pve/pve-root-ca.pem){UNVERIFIED}",
+    **{untrusted(code): f"{UNTRUSTED}{UNKNOWN_CA}" for code in (2, 19, 20, 21)},
+    **{
+        untrusted(
+            code, "wrong_name"
+        ): f"{UNTRUSTED}wrong_name. Put a name that the certificate "
+        f"has into PROXMOX_URL: the node's, or its IP address{UNVERIFIED}"
+        for code in (62, 64)
+    },
+    untrusted(
+        66, "EE certificate key too weak"
+    ): f"{UNTRUSTED}EE certificate key too weak. {RENEW}",
+    broken(ssl.SSLError(1, "x"), reason="WRONG_VERSION"): "broken: no TLS connection "
+    "(wrong version). Check the port in PROXMOX_URL, usually 8006.",
+    broken(ssl.SSLError()): "broken: no TLS connection (it broke). Check the "
+    "port in PROXMOX_URL, usually 8006.",
+    broken(socket.gaierror(-2, "unknown")): "refused: its name does not resolve. Check "
+    "the host in PROXMOX_URL.",
+    broken(OSError(111, "refused")): "refused: connection refused, nothing listens "
+    "there. Check PROXMOX_URL, and that pveproxy runs.",
+    requests.ConnectTimeout(): f"refused: {NO_CONNECTION}",
+    broken(OSError(113, "No route to host")): f"broken: {NO_ROUTE}",
+    broken(OSError(101, "Network is unreachable")): f"broken: {NO_ROUTE}",
+    broken(
+        PermissionError(1, "not permitted")
+    ): "broken: this system forbids the connection. "
+    "Check its firewall, and what the client that started this server may reach.",
+    **dict.fromkeys(
+        (broken(TimeoutError()), requests.ReadTimeout()),
+        "timeout: no answer within 3 s. Proxmox may be overloaded: try again in a minute.",
+    ),
+    **dict.fromkeys(
+        (broken(OSError(104, "reset")), broken(ssl.SSLEOFError(8, "EOF"))),
+        "dropped: it closed the connection without an answer. Try again; if it stays so, check "
+        "ALLOW_FROM in /etc/default/pveproxy.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("error", "says"), UNANSWERED.items())
+def test_what_no_answer_means(error: OSError, says: str) -> None:
+    found = connection.unanswered(error, SETTINGS, 2.6, "pve1")
+    code, _, said = says.partition(": ")
+    through = "node pve1 through " if code == "timeout" else ""
+    assert str(found) == f"Cannot talk to {through}https://pve.lan:8006: {said}"
+    assert found.code == code
+    assert len(str(found)) <= 300
+
+
+def test_the_innermost_exception_tells_what_happened() -> None:
+    error = requests.ConnectionError("pool", "max retries")
+    error.__cause__ = OSError("outer")
+    error.__cause__.__context__ = ConnectionRefusedError(111, "refused")
+    error.__context__ = socket.gaierror(-2, "unknown")
+    assert "nothing listens" in str(connection.unanswered(error, SETTINGS, 0))
+
+
+def test_what_is_too_slow_and_what_leads_somewhere_else() -> None:
+    slow = connection.too_slow(SETTINGS, 10)
+    assert "to https://pve.lan:8006: no answer within 10 s" in slow.cause
+    assert "to node pve1 through" in connection.too_slow(SETTINGS, 10, "pve1").cause
+    redirected = connection.unanswered(requests.TooManyRedirects(), SETTINGS, 1)
+    assert (slow.code, redirected.code) == ("timeout", "not the API")
+    assert "answers, but not as a Proxmox VE API" in redirected.cause
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1"])
+def test_in_a_container_this_computer_is_the_container(host: str) -> None:
+    here = Settings(host, 8006, "", "mcp@pve", "t", SECRET, True)
+    error = connection.unanswered(broken(OSError(111, "refused")), here, 0)
+    assert error.advice == (
+        f"In a container {host} is the container itself: put the Proxmox host's name or address "
+        "into PROXMOX_URL. Elsewhere check that pveproxy, or the tunnel, runs."
+    )
+
+
+# --- Proxies --------------------------------------------------------------------------
+
+REFUSES = "HTTP/1.1 {}\n\n<html>"
+PAST = "Put 127.0.0.1 into NO_PROXY to go past it"
+LETS_NOT = "the proxy of HTTPS_PROXY does not let it through ({}). " + PAST
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (
+            REFUSES.format("407 Proxy Authentication Required"),
+            "the proxy of HTTPS_PROXY wants a login (407 proxy authentication required). "
+            f"{PAST}, or user and password into HTTPS_PROXY.",
+        ),
+        (REFUSES.format("403 Forbidden"), LETS_NOT.format("403 forbidden")),
+        (REFUSES.format("502 Bad Gateway"), LETS_NOT.format("502 bad gateway")),
+        ("", "it closed the connection without an answer, on the way through the proxy of "
+         "HTTPS_PROXY."),
+        (None, "no answer within 1 s, on the way through the proxy of HTTPS_PROXY."),
+    ],
+)  # fmt: skip
+def test_a_proxy_that_is_in_the_way_is_told_by_its_variable(
+    call: Call, peer: Start, monkeypatch: Any, answer: str | None, says: str
+) -> None:
+    monkeypatch.setattr("src.fanout.LIST_PATIENCE", 0.8)
+    url, _ = peer(answer, tls=False)
+    proxy = url.replace("https://", "http://me:hunter2@")
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    text = call("list_infrastructure").text
+    assert says in text
+    assert PAST in text
+    assert "hunter2" not in text
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server.client.cache_clear()
+    assert not call("list_infrastructure").is_error
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "proxy",
+    ["socks5://127.0.0.1:1", "socks5h://x", "http://", "http://a b:1", "ftp://x:1"],
+)
+def test_a_proxy_that_cannot_be_used(
+    call: Call, cluster: Cluster, monkeypatch: Any, name: str, proxy: str
+) -> None:
+    monkeypatch.setenv(name, proxy)
+    assert (
+        f"the proxy of {name} cannot be used: only http:// and https:// ones can, no SOCKS. "
+        f"{PAST}, or correct {name}."
+    ) in call("list_machines").text
+    assert cluster.sent == []
+
+
+def test_a_proxy_of_the_system_has_no_variable(monkeypatch: Any) -> None:
+    found = {"https": "http://127.0.0.1:1"}
+    monkeypatch.setattr("src.environment.get_environ_proxies", lambda _: found)
+    error = requests.exceptions.ProxyError(OSError(111, "Connection refused"))
+    assert (
+        "the proxy of the system's settings does not answer (connection refused)"
+        in str(connection.unanswered(error, SETTINGS, 0))
+    )
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_bundle_of_cas_that_is_not_there(
+    call: Call, cluster: Cluster, monkeypatch: Any, name: str
+) -> None:
+    monkeypatch.setenv("PROXMOX_VERIFY_SSL", "true")
+    monkeypatch.setenv(name, "/no/such/bundle.pem")
+    text = call("list_storage").text
+    assert text.startswith(f"{name} is /no/such/bundle.pem, which is not there: ")
+    assert text.endswith(
+        f"Or unset {name}, and set PROXMOX_VERIFY_SSL to the path of Proxmox's own CA."
+    )
+    assert cluster.sent == []
