@@ -89,7 +89,8 @@ def _right(permissions: Permissions, purpose: str, privilege: str, top: str) -> 
     if top == "/":
         return Right(purpose, privilege, top, top in has, [])
     deeper = sorted(path for path in permissions if path.startswith(f"{top}/"))
-    if permissions.get(top, {}).get(privilege):
+    # A path that is not listed has what the one above hands down.
+    if permissions.get(top, permissions.get("/", {})).get(privilege):
         but = [path for path in deeper if path not in has]
         return Right(purpose, privilege, top, True, but)
     pools = sorted(path for path in has if path.split("/")[1] == "pool")

@@ -116,10 +116,7 @@ class Settings:
         """
         file = file or EnvFile()
         problems: list[str] = []
-        given = dict(file.values)
-        for name in (*EXPECTED, VERIFY):
-            if name in environ:
-                given[name] = _as_dotenv_reads(environ[name])
+        given = _given(environ, file)
         values = {name: _expected(name, given, problems) for name in EXPECTED}
         host, port, prefix = _parse_url(values["PROXMOX_URL"], problems)
         user = values["PROXMOX_USER"]
@@ -129,7 +126,7 @@ class Settings:
                 f"PROXMOX_TOKEN_ID names a token of {owner[:64]}, but PROXMOX_USER is "
                 f"{user[:64]}: use the token's owner"
             )
-        verify_ssl = _parse_verify(given.get(VERIFY, ""), problems)
+        verify_ssl = _parse_verify(given[VERIFY], problems)
         if problems:
             said = "; ".join(problems)
             raise ProxmoxError(f"The server is not configured. {said}", file.about)
@@ -139,16 +136,13 @@ class Settings:
 def describe(environ: Mapping[str, str], file: EnvFile) -> list[tuple[str, str, str]]:
     """Name, value (never the secret) and origin of each of the five."""
     lines = []
-    for name in (*EXPECTED, VERIFY):
-        value = environ.get(name, file.values.get(name, "")).strip()
+    for name, value in _given(environ, file).items():
         origin = file.path if name in file.values else ""
         origin = "the environment" if name in environ else origin
-        shown = _shown(value)
-        if name == SECRET or (
-            name in EXPECTED and not re.fullmatch(EXPECTED[name][0], value)
-        ):
-            shown = "set, not shown" if value else ""
-        lines.append((name, shown or "not set", origin))
+        pattern, _ = EXPECTED.get(name, (".*", ""))
+        hidden = name == SECRET or not re.fullmatch(pattern, value)
+        shown = "set, not shown" if hidden else _shown(value)
+        lines.append((name, shown if value else "not set", origin))
     return lines
 
 
@@ -158,6 +152,16 @@ def read_settings() -> Settings:
     Raises ProxmoxError for a file that cannot be read, and as `Settings.from_env`.
     """
     return Settings.from_env(os.environ, EnvFile.read(Path(".env")))
+
+
+def _given(environ: Mapping[str, str], file: EnvFile) -> dict[str, str]:
+    """The five as they were given, by the environment or else by the file."""
+    return {
+        name: _as_dotenv_reads(environ[name])
+        if name in environ
+        else file.values.get(name, "").strip()
+        for name in (*EXPECTED, VERIFY)
+    }
 
 
 def _as_dotenv_reads(value: str) -> str:
@@ -178,7 +182,7 @@ def _as_dotenv_reads(value: str) -> str:
 def _expected(name: str, given: Mapping[str, str], problems: list[str]) -> str:
     """The variable's value; "" and one problem more where that is not as it must be."""
     pattern, example = EXPECTED[name]
-    value = given.get(name, "").strip()
+    value = given[name]
     wrong = ""
     if not value:
         wrong = "is missing"
@@ -233,7 +237,7 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
 
 def _parse_verify(value: str, problems: list[str]) -> bool | str:
     """Whether the certificate is checked, or the path of the CA file to check it by."""
-    value = value.strip() or "true"
+    value = value or "true"
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
     wrong, path = "", os.path.expanduser(value)

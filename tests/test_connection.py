@@ -146,13 +146,13 @@ LETS_NOT = "the proxy of HTTPS_PROXY does not let it through ({}). " + PAST
     [
         (
             REFUSES.format("407 Proxy Authentication Required"),
-            "the proxy of HTTPS_PROXY wants a login (407 proxy authentication required). "
-            f"{PAST}, or user and password into HTTPS_PROXY.",
+            ("the proxy of HTTPS_PROXY wants a login (407 proxy authentication required). "
+            f"{PAST}, or user and password into HTTPS_PROXY."),
         ),
         (REFUSES.format("403 Forbidden"), LETS_NOT.format("403 forbidden")),
         (REFUSES.format("502 Bad Gateway"), LETS_NOT.format("502 bad gateway")),
-        ("", "it closed the connection without an answer, on the way through the proxy of "
-         "HTTPS_PROXY."),
+        ("", ("it closed the connection without an answer, on the way through the proxy of "
+         "HTTPS_PROXY.")),
         (None, "no answer within 1 s, on the way through the proxy of HTTPS_PROXY."),
     ],
 )  # fmt: skip

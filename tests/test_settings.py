@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
 from src import server
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
-from src.settings import PLACEHOLDERS, Settings
+from src.settings import PLACEHOLDERS, EnvFile, Settings, describe
 from tests.cluster import SECRET
 from tests.conftest import Call
 
@@ -93,6 +94,22 @@ def test_values_that_are_understood(
         assert getattr(settings(**{name: text}), attribute) == expected
 
 
+@pytest.mark.parametrize("name", [USER, TOKEN_SECRET, VERIFY])
+def test_a_variable_is_read_as_python_dotenv_reads_it(
+    name: str, tmp_path: Path
+) -> None:
+    """What `docker --env-file` hands on raw: quotes, a comment behind the value, CR."""
+    value = (GOOD | {VERIFY: "false"})[name]
+    forms = ["{}", " {} ", "{}\r", "{} # lab", "{}\t#x", "'{}'", '"{}"', '"{}" # "lab"']
+    for form in forms:
+        raw = form.format(value)
+        file = tmp_path / ".env"
+        file.write_bytes(f"{name}={raw}\n".encode())
+        assert dotenv_values(file)[name] == value
+        assert settings(**{name: raw}) == settings(**{name: value}), raw
+    assert settings(PROXMOX_TOKEN_SECRET="a#b").token_secret == "a#b"
+
+
 def test_a_ca_file_is_understood(fakepve_cafile: str) -> None:
     found = settings(PROXMOX_VERIFY_SSL=fakepve_cafile)
     assert found.verify_ssl == fakepve_cafile
@@ -103,50 +120,101 @@ def test_a_ca_file_is_understood(fakepve_cafile: str) -> None:
 
 URLS = [
     *("pve.example.com:8006", "ftp://pve", "https://", "https://pve:0", "https://-pve"),
-    *("https://user:pass@pve", "https://pv e", "https://pve..lan", "https://pvé.lan"),
+    *("https://pv e", "https://pve..lan", "https://pvé.lan", "https://pve/a b"),
     *(f"https://{'a' * 64}.lan", "https://pve/../x", "https://pve/a//b"),
-    "https://pve/a b",
 ]
 NO_URLS = ["https://pve:99999", "https://pve:port", "https://[::1"]
 USERS = ["root", "@pam", "root@", "a b@pam", "root@pam!t", "é@pve"]
 TOKEN_IDS = ["1x", "a b", "!x", "mcp@pve!", "a/b", f"t={SECRET}"]
-CA_FILES = ["no", "/no/such/file.pem", __file__, ".", "a\x00b"]
 IN_CLEAR = "starts with http://, which would send the token in clear"
 OTHERS = "names a token of root@pam, but PROXMOX_USER is mcp@pve: use the token's owner"
-NO_CA = "is neither true nor false nor a CA file that can be read here"
 UUID = "12345678-1234-1234-1234-1234567890ab"
+URL_SAYS = "({}), e.g. https://pve.example.com"
 
 
 @pytest.mark.parametrize(
     ("name", "values", "says"),
     [
-        (URL, URLS, "is not https://host:port, e.g. https://pve.example.com"),
-        (URL, NO_URLS, "is not a URL, e.g. https://pve.example.com"),
-        (URL, ["http://pve:8006"], f"{IN_CLEAR}, e.g. https://pve.example.com"),
-        (USER, USERS, "is malformed, e.g. mcp@pve or root@pam"),
+        (URL, URLS, f"is not https://host:port {URL_SAYS}"),
+        (URL, NO_URLS, f"is not a URL {URL_SAYS}"),
+        (URL, ["http://pve:8006"], f"{IN_CLEAR} {URL_SAYS}"),
+        (USER, USERS, "is malformed ({}), e.g. mcp@pve or root@pam"),
         (TOKEN_ID, TOKEN_IDS, "is malformed, e.g. mcp-token or mcp@pve!mcp-token"),
         (TOKEN_ID, ["root@pam!mcp-token"], OTHERS),
         (TOKEN_SECRET, ["a b", "a\nb", "sé", "a\x00"], f"is malformed, e.g. {UUID}"),
-        (VERIFY, CA_FILES, f"{NO_CA}, e.g. /etc/pve/pve-root-ca.pem"),
+        (VERIFY, ["no", "1", "yes"], "is {}, neither true nor false nor the path of a CA file"),
+        (VERIFY, ["/no/such.pem"], ("is {}, which is not there: correct the path, or in a "
+         "container mount the file by its whole path, -v /whole/path/to/pve-root-ca.pem:"
+         "/pve-root-ca.pem:ro")),
     ],
-)
-def test_a_value_that_is_refused_is_told_by_its_name_and_an_example(
+)  # fmt: skip
+def test_a_value_that_is_refused_is_told_by_its_name_and_what_was_read(
     name: str, values: list[str], says: str
 ) -> None:
-    start = "The server is not configured. In the environment or in .env, set: "
     for value in values:
-        assert refused(GOOD | {name: value}) == f"{start}{name} {says}.", value
+        shown = says.format(value)
+        assert refused(GOOD | {name: value}) == (
+            f"The server is not configured. {name} {shown}."
+        ), value
 
 
-@pytest.mark.parametrize("environ", [{}, PLACEHOLDERS])
+def test_no_password_and_no_secret_is_shown_though_it_stands_in_the_wrong_place() -> (
+    None
+):
+    for name in (URL, USER, TOKEN_ID, VERIFY):
+        assert "is" in refused(GOOD | {name: f"x {SECRET}"})
+    assert "(https://***@pve)" in refused(GOOD | {URL: "https://root:hunter2@pve"})
+    assert len(refused(GOOD | {USER: "x" * 1000})) < 250
+
+
+MISSING = {
+    URL: "{}, e.g. https://pve.example.com:8006",
+    USER: "{}, e.g. mcp@pve or root@pam",
+    TOKEN_ID: "{}, e.g. mcp-token or mcp@pve!mcp-token",
+    TOKEN_SECRET: f"{{}}, e.g. {UUID}",
+}
+
+
+@pytest.mark.parametrize("environ", [{}, PLACEHOLDERS, dict.fromkeys(GOOD, " ")])
 def test_all_that_is_missing_is_told_at_once(environ: dict[str, str]) -> None:
-    """The placeholders of .env.example count as missing."""
-    assert refused(environ).endswith(
-        "set: PROXMOX_URL is missing, e.g. https://pve.example.com:8006; "
-        "PROXMOX_USER is missing, e.g. mcp@pve or root@pam; "
-        "PROXMOX_TOKEN_ID is missing, e.g. mcp-token or mcp@pve!mcp-token; "
-        f"PROXMOX_TOKEN_SECRET is missing, e.g. {UUID}."
+    """The placeholders of .env.example count as missing, and are called that."""
+    wrong = {
+        name: f"is missing: it is still the example's, {environ[name]}"
+        if environ.get(name, " ").strip()
+        else "is missing"
+        for name in GOOD
+    }
+    said = "; ".join(f"{name} {MISSING[name].format(wrong[name])}" for name in GOOD)
+    assert refused(environ) == f"The server is not configured. {said}."
+
+
+@pytest.mark.parametrize("name", [*GOOD, VERIFY])
+@pytest.mark.parametrize("value", ["${{{}}}", "${{env:{}}}", "${}", "%{}%"])
+def test_what_a_client_did_not_expand_is_called_that(name: str, value: str) -> None:
+    value = value.format(name)
+    assert (
+        f"{name} is {value}, a variable that was not expanded: write the value itself"
+    ) in refused(GOOD | {name: value})
+
+
+def test_a_path_in_double_quotes_may_have_a_line_break_in_it() -> None:
+    path = '"C:\\Users\\you\\new\\ca.pem"'
+    assert refused(GOOD | {VERIFY: path}) == (
+        "The server is not configured. PROXMOX_VERIFY_SSL is 'C:\\\\Users\\\\you\\new\\\\ca.pem', "
+        "which has a control character in it, as \\n and \\t are in double quotes: write the "
+        "path with forward slashes."
     )
+
+
+def test_the_home_folder_is_expanded(
+    tmp_path: Path, fakepve_cafile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ca.pem").write_bytes(Path(fakepve_cafile).read_bytes())
+    found = settings(PROXMOX_VERIFY_SSL="~/ca.pem")
+    assert found.verify_ssl == str(tmp_path / "ca.pem")
+    said = refused(GOOD | {VERIFY: "~/other.pem"})
+    assert f"is ~/other.pem ({tmp_path}/other.pem), which is not there" in said
 
 
 def test_the_example_file_has_the_five_variables_each_with_a_comment() -> None:
@@ -206,16 +274,73 @@ def test_the_env_file_is_read_as_it_is_and_the_environment_wins(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"\xff\xfe\x00", r"^The file \.env cannot be read: .+\.$"),
-        (b"PROXMOX_URL", "PROXMOX_URL is missing"),
+        ("PROXMOX_URL=x".encode("utf-16"), "it is UTF-16, as PowerShell's > writes it"),
+        ("# für pve".encode("latin-1"), "it is not UTF-8"),
     ],
 )
-def test_an_env_file_that_is_none_is_an_error_that_says_so(
+def test_an_env_file_in_another_encoding(
     env_file: Path, content: bytes, says: str
 ) -> None:
     env_file.write_bytes(content)
-    with pytest.raises(ProxmoxError, match=says):
+    with pytest.raises(ProxmoxError) as caught:
         server.client()
+    assert str(caught.value) == (
+        f"The file {env_file} cannot be read: {says}. Save it as UTF-8, or set the variables "
+        "in the environment."
+    )
+
+
+def test_an_env_file_that_begins_with_a_byte_order_mark_is_read(env_file: Path) -> None:
+    write(env_file, GOOD)
+    env_file.write_bytes(b"\xef\xbb\xbf" + env_file.read_bytes())
+    assert server.client().settings.user == "mcp@pve"
+
+
+def test_an_env_file_that_cannot_be_opened(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file.mkdir()
+    with pytest.raises(ProxmoxError, match=r"/\.env cannot be read: it is a folder\.$"):
+        server.client()
+    env_file.rmdir()
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(
+        ProxmoxError, match=r"/\.env cannot be read: Permission denied\.$"
+    ):
+        server.client()
+
+
+def test_what_was_read_is_told_by_its_whole_path(env_file: Path) -> None:
+    def said() -> str:
+        with pytest.raises(ProxmoxError) as caught:
+            server.client()
+        return caught.value.advice
+
+    assert said() == f"Only the environment was read: there is no file {env_file}."
+    env_file.write_text("PROXMOX_URL\n")
+    read = f"Read were the environment, which wins, and {env_file}."
+    assert said() == read
+    env_file.write_text("PROXMOX_URL='https://pve\nPROXMOX_USER=a@pve\n")
+    assert said() == f"{read} Line 1 of it is no NAME=value."
+
+
+def test_each_variable_is_described_by_its_origin_and_never_the_secret() -> None:
+    file = EnvFile("/x/.env", {URL: GOOD[URL], TOKEN_SECRET: SECRET}, True)
+    assert SECRET not in repr(file)
+    lines = describe(
+        {USER: "'mcp@pve' # x", TOKEN_ID: f"t={SECRET}", VERIFY: " "}, file
+    )
+    assert lines == [
+        (URL, GOOD[URL], "/x/.env"),
+        (USER, "mcp@pve", "the environment"),
+        (TOKEN_ID, "set, not shown", "the environment"),
+        (TOKEN_SECRET, "set, not shown", "/x/.env"),
+        (VERIFY, "not set", "the environment"),
+    ]
 
 
 def test_every_tool_says_what_is_missing_and_works_once_it_is_mended(

@@ -141,14 +141,14 @@ PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, f"is not there: correct the path, or in a container mount the file by its "
-         f"whole path, {MOUNT}"),
+        (None, (f"is not there: correct the path, or in a container mount the file by its "
+         f"whole path, {MOUNT}")),
         ("", f"is empty: {AGAIN}"),
         (" \n", f"is empty: {AGAIN}"),
         ("<html>", f"has no certificate in it (-----BEGIN CERTIFICATE-----): {AGAIN}"),
         ("\x30\x82\x01", f"has no certificate in it (-----BEGIN CERTIFICATE-----): {AGAIN}"),
-        ("-----BEGIN PRIVATE KEY-----", "is a private key, which belongs nowhere but where it "
-         f"was made: {AGAIN}"),
+        ("-----BEGIN PRIVATE KEY-----", ("is a private key, which belongs nowhere but where it "
+         f"was made: {AGAIN}")),
         (PEM.format("broken"), f"has a certificate in it that cannot be read: {AGAIN}"),
     ],
 )  # fmt: skip

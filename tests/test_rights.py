@@ -1,0 +1,122 @@
+"""What a token may do: by the answers of real clusters, and the lines that grant it."""
+
+import pytest
+
+from src.rights import Permissions, grant, read_rights
+from src.settings import Settings
+from tests.cluster import SECRET
+from tests.replay import recording
+
+SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
+WATCH = {"/": {"Sys.Audit": 0}, "/nodes": {"Sys.Audit": 1}}
+WATCH |= {"/storage": {"Datastore.Audit": 1}, "/vms": {"VM.Audit": 1}}
+BOTH = {"VM.Audit": 1, "VM.PowerMgmt": 1}
+MAY_WATCH = [
+    "Watch quorum: yes (Sys.Audit on /)",
+    "Watch nodes: yes (Sys.Audit on /nodes)",
+    "Watch machines: yes (VM.Audit on /vms)",
+    "Watch storages: yes (Datastore.Audit on /storage)",
+]
+
+
+def told(permissions: Permissions) -> list[str]:
+    return [right.text for right in read_rights(permissions).each]
+
+
+@pytest.mark.parametrize(
+    ("name", "power"),
+    [
+        ("lists", "Power: yes (VM.PowerMgmt on /vms)"),
+        ("lists-watch", "Power: no (VM.PowerMgmt on /vms is missing)"),
+    ],
+)
+def test_what_a_real_cluster_allows(name: str, power: str) -> None:
+    permissions = recording(name)["before"]["/access/permissions"]["data"]
+    assert told(permissions) == [*MAY_WATCH, power]
+    rights = read_rights(permissions)
+    assert (rights.missing, rights.beyond) == ([], [])
+    assert bool(rights.no_power) == (name == "lists-watch")
+
+
+def test_a_token_without_any_right_lacks_them_all() -> None:
+    rights = read_rights(
+        recording("lists-none")["before"]["/access/permissions"]["data"]
+    )
+    assert [(each.privilege, each.top) for each in rights.missing] == [
+        ("Sys.Audit", "/"),
+        ("Sys.Audit", "/nodes"),
+        ("VM.Audit", "/vms"),
+        ("Datastore.Audit", "/storage"),
+    ]
+    assert [each.privilege for each in rights.no_power] == ["VM.PowerMgmt"]
+
+
+@pytest.mark.parametrize(
+    ("more", "power"),
+    [
+        ({"/vms/100": BOTH}, "partly (VM.PowerMgmt on /vms/100 only)"),
+        (
+            {"/pool/lab": BOTH, "/vms/101": BOTH, "/vms/102": BOTH},
+            "partly (VM.PowerMgmt on /pool/lab, /vms/101, /vms/102 only)",
+        ),
+        (
+            {f"/vms/{n}": BOTH for n in range(100, 115)},
+            (
+                "partly (VM.PowerMgmt on /vms/100, /vms/101, /vms/102, /vms/103, /vms/104, "
+                "/vms/105, /vms/106, /vms/107, /vms/108, /vms/109 and 5 more only)"
+            ),
+        ),
+        (
+            {"/vms": BOTH, "/vms/100": {"VM.Audit": 1}, "/vms/101": BOTH},
+            "yes (VM.PowerMgmt on /vms, but not on /vms/100)",
+        ),
+        # On the path itself only, it reaches no machine.
+        ({"/vms": BOTH | {"VM.PowerMgmt": 0}}, "no (VM.PowerMgmt on /vms is missing)"),
+        ({"/vmsx/100": BOTH}, "no (VM.PowerMgmt on /vms is missing)"),
+    ],
+)
+def test_power_on_some_machines_only(more: Permissions, power: str) -> None:
+    """A deeper path replaces what the one above has; a pool's members are listed."""
+    assert told(WATCH | more)[-1] == f"Power: {power}"
+
+
+def test_what_is_granted_on_the_root_reaches_all_of_it_where_it_is_handed_down() -> (
+    None
+):
+    everything = {"Sys.Audit": 1, "Datastore.Audit": 1} | BOTH
+    power = "Power: yes (VM.PowerMgmt on /vms)"
+    assert told({"/": everything}) == [*MAY_WATCH, power]
+    assert [each.top for each in read_rights({"/": {"Sys.Audit": 0}}).missing] == [
+        *("/nodes", "/vms", "/storage")
+    ]
+
+
+def test_watching_a_part_is_no_mistake() -> None:
+    rights = read_rights({"/vms/100": {"VM.Audit": 1}, "/nodes/a": {"Sys.Audit": 1}})
+    assert [each.top for each in rights.missing] == ["/", "/storage"]
+
+
+def test_what_no_tool_needs_is_named() -> None:
+    more = {"/vms": BOTH | {"VM.Allocate": 1}, "/pool": {"Pool.Audit": 1}}
+    rights = read_rights(WATCH | more | {"/": {"Sys.PowerMgmt": 1, "Sys.Audit": 0}})
+    assert rights.beyond == ["Sys.PowerMgmt", "VM.Allocate"]
+
+
+@pytest.mark.parametrize(
+    ("privilege", "path", "lines"),
+    [
+        ("Sys.Audit", "/", "McpNode --privs Sys.Audit; / McpNode --propagate 0"),
+        ("Sys.Audit", "/nodes", "McpNode --privs Sys.Audit; /nodes McpNode"),
+        ("VM.PowerMgmt", "/vms/9", "McpPower --privs VM.Audit,VM.PowerMgmt; /vms/9 McpPower"),
+        ("VM.Backup", "/vms/9", "McpVMBackup --privs VM.Backup; /vms/9 McpVMBackup"),
+    ],
+)  # fmt: skip
+def test_the_lines_that_grant_to_user_and_token(
+    privilege: str, path: str, lines: str
+) -> None:
+    role, _, rest = lines.partition("; ")
+    where, _, which = rest.partition(" ")
+    assert grant(privilege, path, SETTINGS) == [
+        f"pveum role add {role}",
+        f"pveum acl modify {where} --users mcp@pve --tokens 'mcp@pve!t' --roles {which}",
+    ]
