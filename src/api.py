@@ -258,9 +258,10 @@ class Transport(HTTPAdapter):
 
 
 def _in_its_form(response: requests.Response) -> bool:
-    """Whether a refusal is Proxmox VE's: no body with 401, {"data": null, ...} with 403."""
+    """Whether a refusal is Proxmox VE's, by its body {"data": null, ...} or its words."""
+    if response.status_code == 403 and "Permission check" in response.reason:
+        return True
     try:
         return "data" in response.json()
     except (ValueError, TypeError):
-        said = response.status_code == 401 or "Permission check" in response.reason
-        return said and not response.content
+        return response.status_code == 401 and not response.content

@@ -95,7 +95,8 @@ class Replay:
             if known["path"] == path and texts == body:
                 if known is self.known_posts[0] and self.began is None:
                     self.began = time.monotonic()
-                return await self._send(known, 0, path)
+                answer = known | {"body": known.get("body_of_answer")}
+                return await self._send(answer, 0, path)
         return web.Response(status=501, reason="not recorded")
 
     def _newest(self, path: str) -> tuple[Row | None, float]:
@@ -121,7 +122,7 @@ class Replay:
         await asyncio.sleep(answer.get("seconds", 0) / self.speed)
         status, reason = answer["status"], answer.get("reason")
         if status != 200:
-            body = answer.get("body", answer.get("body_of_answer"))
+            body = answer.get("body")
             if body is None:
                 return web.Response(status=status, reason=reason)
             return web.json_response(body, status=status, reason=reason)

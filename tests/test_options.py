@@ -39,7 +39,7 @@ def test_help_says_what_there_is_in_few_lines() -> None:
 
 
 def test_what_is_no_argument_is_a_wrong_usage(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     done = run("--chek")
     assert (done.returncode, done.stdout) == (2, "")
@@ -48,7 +48,7 @@ def test_what_is_no_argument_is_a_wrong_usage(
         with pytest.raises(SystemExit) as caught:
             read_options(arguments)
         assert caught.value.code == 2
-        assert f"unrecognized arguments: {arguments[-1]}" in capsys.readouterr().err
+        assert f"unrecognized arguments: {arguments[-1]}" in capfd.readouterr().err
     options = read_options(["--check", "--watch-only"])
     assert (options.check, options.watch_only) == (True, True)
 
