@@ -6,7 +6,6 @@ LABEL org.opencontainers.image.title="mcp-proxmox" \
       org.opencontainers.image.description="MCP server that lists and switches the machines of a Proxmox VE infrastructure" \
       org.opencontainers.image.version="1.0.0" \
       org.opencontainers.image.source="${SOURCE}" \
-      org.opencontainers.image.licenses="MIT AND MIT-0 AND Apache-2.0 AND BSD-3-Clause AND MPL-2.0 AND PSF-2.0" \
       io.modelcontextprotocol.server.name="mcp-proxmox"
 
 # Unbuffered: what is left in a buffer at the end would land in the protocol.

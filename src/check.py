@@ -15,7 +15,7 @@ from src.api import Peer
 from src.client import ProxmoxClient
 from src.environment import proxy_variable
 from src.errors import ProxmoxError
-from src.rights import Right, grant
+from src.rights import Right, grant, some_of
 from src.settings import EnvFile, Settings, describe, read_settings
 from src.texts import Filters, infrastructure_page, machines_page, storage_page
 
@@ -127,8 +127,8 @@ def _rights(client: ProxmoxClient, power: bool) -> Iterator[str]:
         yield right.text
     if rights.beyond:
         yield (
-            f"Beyond what any tool needs: {', '.join(rights.beyond)}. Whoever gets hold of "
-            "the token can use that, too."
+            f"Beyond what any tool needs: {some_of(rights.beyond)}. Whoever gets hold of the "
+            "token can use that, too."
         )
     if rights.missing:
         names = ", ".join(f"{each.privilege} on {each.top}" for each in rights.missing)

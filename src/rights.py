@@ -2,6 +2,7 @@
 
 grant           the pveum lines that grant one privilege
 read_rights     what GET /access/permissions means for the tools
+some_of         the first of many names
 Right, Rights   one thing that the tools need, and all of them
 """
 
@@ -47,9 +48,7 @@ class Right:
 
     @property
     def text(self) -> str:
-        where = ", ".join(self.paths[:10])
-        if len(self.paths) > 10:
-            where += f" and {len(self.paths) - 10} more"
+        where = some_of(self.paths)
         if self.whole:
             but = f", but not on {where}" if where else ""
             return f"{self.purpose}: yes ({self.privilege} on {self.top}{but})"
@@ -74,6 +73,12 @@ class Rights:
     def no_power(self) -> list[Right]:
         """The right to switch machines, where the token lacks it."""
         return [right for right in self.each[-1:] if right.none]
+
+
+def some_of(names: list[str]) -> str:
+    """The first ten of them."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
 
 
 def read_rights(permissions: Permissions) -> Rights:

@@ -238,15 +238,18 @@ def populate(pve: FakePve, nodes: int, machines: int) -> None:
 
 
 @asynccontextmanager
-async def serving(cluster: Cluster, port: int = 0) -> AsyncIterator[dict[str, str]]:
-    """Serve a cluster on 127.0.0.1; yields the five variables that point to it."""
+async def serving(
+    cluster: Cluster, name: str = "127.0.0.1", listen: str = "127.0.0.1"
+) -> AsyncIterator[dict[str, str]]:
+    """Serve a cluster; yields the five variables that point to it by that `name`."""
     with tempfile.TemporaryDirectory(prefix="fake-proxmox-") as folder:
-        certificate, key, _ = make_cert(folder, hosts=("127.0.0.1",))
-        cluster.pve.host, cluster.pve.port = "127.0.0.1", port
+        certificate, key, _ = make_cert(folder, hosts=(name,))
+        cluster.pve.host, cluster.pve.port = listen, 0
         await cluster.pve.start(certificate, key)
         cluster.pve.runner._shutdown_timeout = 0.1
         try:
-            yield cluster.environ(certificate)
+            environ = cluster.environ(certificate)
+            yield environ | {"PROXMOX_URL": f"https://{name}:{cluster.pve.port}"}
         finally:
             await cluster.pve.stop()
 

@@ -1,12 +1,15 @@
 """See it work without a Proxmox: `python -m tests.demo`, or with `--serve` to stay up.
 
 Starts a fake cluster of three nodes, launches the server over stdio as a desktop client
-does, calls the tools, and prints each call with the text that the model reads.
+does, calls the tools, and prints each call with the text that the model reads. With
+`--serve --docker` a container reaches the fake cluster, too.
 """
 
+import argparse
 import asyncio
 import contextlib
 import json
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +22,9 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from tests.cluster import Cluster, furnish, serving
 
 ROOT = Path(__file__).parent.parent
-CALLS: list[tuple[str, str, dict[str, Any]]] = [
+NAME_FOR_CONTAINERS = "host.docker.internal"
+Calls = list[tuple[str, str, dict[str, Any]]]
+CALLS: Calls = [
     ("The physical servers", "list_infrastructure", {}),
     ("Everything that runs on them", "list_machines", {}),
     ("Only a part of it", "list_machines", {"node": "pve2", "status": "running"}),
@@ -28,7 +33,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("Once more: nothing to do", "start_machine", {"vm_id": 106, "node": "pve2"}),
     ("A container is rebooted", "reboot_machine", {"vm_id": 200, "node": "pve1"}),
     ("A machine is shut down", "stop_machine", {"vm_id": 100, "node": "pve1"}),
-    ("One that ignores it", "stop_machine", {"vm_id": 105, "node": "pve1"}),
+    ("One that ignores its shutdown", "stop_machine", {"vm_id": 105, "node": "pve1"}),
     (
         "The same by force",
         "stop_machine",
@@ -50,14 +55,14 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-async def show(environ: dict[str, str]) -> None:
+async def show(environ: dict[str, str], calls: Calls = CALLS) -> None:
     """Call the tools through a client of the era that desktop clients speak."""
     server = StdioServerParameters(
         command=sys.executable, args=["-m", "src.server"], env=environ, cwd=ROOT
     )
     with tempfile.TemporaryFile("w+") as stderr:
         async with Client(stdio_client(server, stderr), mode="legacy") as client:
-            for title, tool, arguments in CALLS:
+            for title, tool, arguments in calls:
                 shown = ", ".join(f"{k}={json.dumps(v)}" for k, v in arguments.items())
                 print(f"\n# {title}\n> {tool}({shown})")
                 result = await client.call_tool(tool, arguments)
@@ -66,28 +71,73 @@ async def show(environ: dict[str, str]) -> None:
         print(f"\n# What the server left on stderr: its audit trail\n{stderr.read()}")
 
 
-async def main(serve: bool) -> None:
+def tell(environ: dict[str, str]) -> None:
+    """How a server on this computer is pointed at the fake cluster."""
+    print("For .env:\n")
+    print("\n".join(f"{name}={value}" for name, value in environ.items()))
+    print("\nFor the Inspector:\n")
+    options = " ".join(f"-e {name}='{value}'" for name, value in environ.items())
+    print(
+        f"npx -y @modelcontextprotocol/inspector --cli {options} "
+        ".venv/bin/python -m src.server --method tools/call --tool-name list_machines"
+    )
+    print("\nFor a client's configuration:\n")
+    print(f'"env": {json.dumps(environ, indent=2)}', flush=True)
+
+
+def own_address() -> str:
+    """This computer's, which every engine's containers reach; nothing is sent for it.
+
+    `host-gateway` would say the same to Docker, but not to a Podman before 4.7.
+    """
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))
+        except OSError:  # no network at all
+            return "host-gateway"
+        return str(probe.getsockname()[0])
+
+
+def tell_docker(environ: dict[str, str]) -> None:
+    """How a container is pointed at it: by the name that Docker Desktop has for the host."""
+    certificate, inside = environ["PROXMOX_VERIFY_SSL"], "/pve-root-ca.pem"
+    Path(certificate).chmod(0o644)
+    given = environ | {"PROXMOX_VERIFY_SSL": inside}
+    options = [
+        f"--add-host {NAME_FOR_CONTAINERS}:{own_address()}",
+        f"-v {certificate}:{inside}:ro",
+        *(f"-e {name}={value}" for name, value in given.items()),
+    ]
+    print("For a container, with --check behind it to see whether it arrives:\n")
+    print(f"docker run -i --rm {' '.join(options)} mcp-proxmox", flush=True)
+
+
+async def main(serve: bool = False, docker: bool = False, calls: Calls = CALLS) -> None:
     cluster = Cluster(FakePve())
     furnish(cluster.pve)
     # A shutdown that is ignored takes 1.2 s here, not Proxmox's 60.
     cluster.pve.time_scale = 0.02
-    async with serving(cluster) as environ:
+    # A container comes from another address than this computer's own.
+    reached = (NAME_FOR_CONTAINERS, "0.0.0.0") if docker else ()
+    async with serving(cluster, *reached) as environ:
         if not serve:
-            await show(environ)
+            await show(environ, calls)
             return
-        print("A fake Proxmox cluster is up until you press Ctrl+C. For .env:\n")
-        print("\n".join(f"{name}={value}" for name, value in environ.items()))
-        print("\nFor the Inspector:\n")
-        options = " ".join(f"-e {name}='{value}'" for name, value in environ.items())
-        print(
-            f"npx @modelcontextprotocol/inspector --cli {options} "
-            ".venv/bin/python -m src.server --method tools/call --tool-name list_machines"
-        )
-        print("\nFor a client's configuration:\n")
-        print(f'"env": {json.dumps(environ, indent=2)}', flush=True)
+        print("A fake Proxmox cluster is up until you press Ctrl+C.", end=" ")
+        (tell_docker if docker else tell)(environ)
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.demo")
+    parser.add_argument(
+        "--serve", action="store_true", help="stay up for other clients"
+    )
+    parser.add_argument(
+        "--docker", action="store_true", help="with --serve: for containers"
+    )
+    chosen = parser.parse_args()
+    if chosen.docker and not chosen.serve:
+        parser.error("--docker goes with --serve")
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(serve="--serve" in sys.argv[1:]))
+        asyncio.run(main(chosen.serve, chosen.docker))

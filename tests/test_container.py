@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -241,6 +243,54 @@ def test_compose_speaks_mcp(image: str, checkout: Path, env_file: Path) -> None:
         docker(*command[1:], "down", program=command[0], cwd=checkout)
 
 
+def check(command: list[str]) -> str:
+    """What a check says. Its status is not looked at: some engines keep it."""
+    command = [word for word in command if word != "-i"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def test_a_container_is_checked_and_only_watches(run: Run, demo: Cluster) -> None:
+    said = check([*run(), "--check", "--watch-only"])
+    assert said.startswith(f"Settings\n  PROXMOX_URL: {demo.pve.url} (from the env")
+    assert f"verified by {CA}" in said
+    assert "\nTools\n  list_infrastructure, list_machines, list_storage\n" in said
+    assert said.endswith("All is well.\n")
+
+
+def test_a_ca_that_is_not_mounted_is_told_with_the_option_that_mounts_it(
+    image: str, env_file: Path
+) -> None:
+    command = ["docker", "run", "--rm", "--env-file", str(env_file)]
+    said = check([*command, image, "--check"])
+    assert (
+        f"PROXMOX_VERIFY_SSL is {CA}, which is not there: correct the path, or " in said
+    )
+    assert "-v /whole/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro" in said
+    said = check([*command, "-v", f"/tmp:{CA}:ro", image, "--check"])
+    assert f"PROXMOX_VERIFY_SSL is {CA}, which is a folder, as Docker makes one" in said
+
+
+def test_the_demo_serves_a_container_with_the_line_that_it_prints(image: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "tests.demo", "--serve", "--docker"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as serving:
+        try:
+            assert serving.stdout
+            lines = (line for line in serving.stdout if line.startswith("docker run"))
+            words = shlex.split(next(lines))
+            assert words[-1] == "mcp-proxmox"
+            said = check([*words[:-1], image, "--check"])
+        finally:
+            serving.terminate()
+    assert "https://host.docker.internal:" in said
+    assert "verified by /pve-root-ca.pem: a certificate of localhost" in said
+    assert said.endswith("All is well.\n")
+
+
 # --- What is in it --------------------------------------------------------------------
 
 
@@ -252,8 +302,10 @@ def test_it_runs_as_nobody_special_and_says_what_it_is(image: str) -> None:
     assert "PYTHONUNBUFFERED=1" in config["Config"]["Env"]
     assert labels["org.opencontainers.image.title"] == "mcp-proxmox"
     assert labels["io.modelcontextprotocol.server.name"] == "mcp-proxmox"
-    for name in ("description", "source", "licenses", "version"):
+    for name in ("description", "source", "version"):
         assert f"org.opencontainers.image.{name}" in labels
+    # Debian, Python, the packages and the source each have their own, or none is stated.
+    assert "org.opencontainers.image.licenses" not in labels
 
 
 def test_it_adds_at_most_60_mib_to_its_base(image: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from src import server
+from tests import picture
 from tests.process import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -197,6 +198,18 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     pattern = re.search(r"grep -m 1 -E '(.+)'", (ROOT / ".ci" / "run").read_text())
     assert pattern
     assert re.search(pattern[1], README, re.MULTILINE)[0] in command[0]  # type: ignore[index]
+
+
+def test_the_picture_of_the_readme_is_what_the_demo_shows_today() -> None:
+    """If not: python -m tests.picture."""
+
+    def texts(svg: str) -> list[str]:
+        return re.findall(r"<text [^>]*>([^<]*)</text>", svg)
+
+    assert f"(tests/{picture.PICTURE.name})" in README
+    drawn = texts(picture.draw(picture.session()))
+    assert drawn == texts(picture.PICTURE.read_text())
+    assert len(drawn) > 30
 
 
 def test_the_links_within_the_readme_lead_somewhere() -> None:
