@@ -1,5 +1,12 @@
 """What a token may do: by the answers of real clusters, and the lines that grant it."""
 
+import gzip
+import json
+import shlex
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from src.rights import Permissions, grant, read_rights
@@ -121,3 +128,97 @@ def test_the_lines_that_grant_to_user_and_token(
         f"pveum role add {role}",
         f"pveum acl modify {where} --users mcp@pve --tokens 'mcp@pve!t' --roles {which}",
     ]
+
+
+# --- The README's lines, by the schema of Proxmox's own API ---------------------------
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+PVEUM = [shlex.split(line) for line in README.splitlines() if line.startswith("pveum ")]
+TOKEN_PATH = "/access/users/{userid}/token/{tokenid}"
+CALLS = {  # command: method and path, whose names are the arguments
+    "role add": ("POST", "/access/roles", "roleid"),
+    "role delete": ("DELETE", "/access/roles/{roleid}", "roleid"),
+    "user add": ("POST", "/access/users", "userid"),
+    "user delete": ("DELETE", "/access/users/{userid}", "userid"),
+    "user token add": ("POST", TOKEN_PATH, "userid tokenid"),
+    "user token modify": ("PUT", TOKEN_PATH, "userid tokenid"),
+    "user token remove": ("DELETE", TOKEN_PATH, "userid tokenid"),
+    "acl modify": ("PUT", "/access/acl", "path"),
+    "acl delete": ("PUT", "/access/acl", "path"),
+}
+
+
+def parsed(words: list[str]) -> tuple[str, dict[str, str]]:
+    """The command, and its arguments and options by name."""
+    name = " ".join(words[1:4] if words[2] == "token" else words[1:3])
+    rest = words[1 + len(name.split()) :]
+    _, _, names = CALLS[name]
+    named = dict(zip(names.split(), rest, strict=False))
+    options = rest[len(named) :]
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return name, named | {key.removeprefix("--"): value for key, value in pairs}
+
+
+def schema() -> dict[str, Any]:
+    packed = resources.files("fakepve") / "data" / "pve-api.json.gz"
+    paths: dict[str, Any] = json.loads(gzip.decompress(packed.read_bytes()))["paths"]
+    return paths
+
+
+def test_each_line_of_the_readme_is_one_that_proxmox_takes() -> None:
+    paths = schema()
+    given = grant("VM.PowerMgmt", "/vms/100", SETTINGS)
+    assert len(PVEUM) > 15
+    for words in [*PVEUM, *(shlex.split(line) for line in given)]:
+        words = [word for word in words if word not in ("-d", "+90 days", "+%s)")]
+        name, options = parsed([word.replace("$(date", "1") for word in words])
+        method, path, _ = CALLS[name]
+        known = paths[path][method]["parameters"]["properties"]
+        assert options.keys() <= known.keys(), words
+        needed = {key for key, value in known.items() if not value.get("optional")}
+        assert needed <= options.keys(), words
+
+
+def played(lines: list[list[str]]) -> Permissions:
+    """What a token may do after these lines, on the paths that they name."""
+    roles: dict[str, list[str]] = {}
+    granted: dict[str, dict[str, int]] = {}
+    for name, given in map(parsed, lines):
+        if name == "role add":
+            roles[given["roleid"]] = given["privs"].split(",")
+        elif name == "user delete":
+            granted.clear()
+        elif name == "acl delete":
+            del granted[given["path"]][given["roles"]]
+        elif name == "acl modify":
+            assert given["tokens"] == f"{given['users']}!mcp-token"  # both of them
+            at = granted.setdefault(given["path"], {})
+            at[given["roles"]] = int(given.get("propagate", 1))
+    return {
+        path: {
+            privilege: flag for role, flag in at.items() for privilege in roles[role]
+        }
+        for path, at in granted.items()
+    }
+
+
+def test_the_lines_of_the_readme_end_in_what_real_clusters_answered_after_such() -> (
+    None
+):
+    power, away, user, modify = (
+        next(i for i, words in enumerate(PVEUM) if wanted in " ".join(words))
+        for wanted in ("McpPower", "acl delete", "user delete", "token modify")
+    )
+    for lines, name in (
+        (PVEUM[:power], "lists-watch"),
+        (PVEUM[:away], "lists"),
+        (PVEUM[: away + 1], "lists-watch"),
+        (PVEUM[: user + 1], "lists-none"),
+    ):
+        real = recording(name)["before"]["/access/permissions"]["data"]
+        assert played(lines) == real
+    added = {words[3] for words in PVEUM if words[1:3] == ["role", "add"]}
+    gone = {
+        words[3] for words in PVEUM[user:modify] if words[1:3] == ["role", "delete"]
+    }
+    assert added == gone == {"McpNode", "McpGuest", "McpStore", "McpPower"}
