@@ -179,16 +179,16 @@ class Peer:
     """The other end of a TLS connection; of a certificate that is not checked, nothing."""
 
     protocol: str  # TLSv1.3
-    names: str = ""
+    names: tuple[str, ...] = ()
     expires: float | None = None  # seconds since the epoch
 
     @classmethod
     def of(cls, sock: ssl.SSLSocket) -> Peer:
         certificate: Any = sock.getpeercert() or {}
-        names = [name for _, name in certificate.get("subjectAltName", ())]
+        names = tuple(name for _, name in certificate.get("subjectAltName", ()))
         end = certificate.get("notAfter")
         expires = ssl.cert_time_to_seconds(end) if end else None
-        return cls(sock.version() or "", ", ".join(names), expires)
+        return cls(sock.version() or "", names, expires)
 
 
 class Transport(HTTPAdapter):

@@ -15,9 +15,15 @@ from src.api import Peer
 from src.client import ProxmoxClient
 from src.environment import proxy_variable
 from src.errors import ProxmoxError
-from src.rights import Right, grant, some_of
+from src.rights import Right, grant
 from src.settings import EnvFile, Settings, describe, read_settings
-from src.texts import Filters, infrastructure_page, machines_page, storage_page
+from src.texts import (
+    Filters,
+    infrastructure_page,
+    machines_page,
+    some_of,
+    storage_page,
+)
 
 NO_FILTERS: Filters = {"node": None, "status": None, "name": None}
 # What a line begins with that says that something is not well.
@@ -101,9 +107,10 @@ def _verified(by: str, peer: Peer | None) -> str:
     said = f"{protocol}, verified by {by}"
     if not peer or peer.expires is None:
         return said
+    names = some_of(list(peer.names))
     day = time.strftime("%Y-%m-%d", time.gmtime(peer.expires))
     left = (peer.expires - time.time()) / 86_400
-    return f"{said}: a certificate of {peer.names}, valid until {day} ({left:.0f} days)"
+    return f"{said}: a certificate of {names}, valid until {day} ({left:.0f} days)"
 
 
 def _nodes(client: ProxmoxClient) -> Iterator[str]:

@@ -48,12 +48,9 @@ def verifier(verify: bool | str) -> str:
 def untrustworthy(path: str) -> ProxmoxError:
     """A file of CAs that cannot be used, by the name of the variable that it is in."""
     names = [name for name in BUNDLES if os.environ.get(name) == path]
-    name = names[0] if names else "PROXMOX_VERIFY_SSL"
-    instead = (
-        f" Or unset {name}, and set PROXMOX_VERIFY_SSL to the path of Proxmox's own CA."
-    )
-    return ProxmoxError(
-        f"{name} is {path}, which {wrong_with(path) or 'cannot be used'}",
-        instead.strip() if names else "",
-        "refused",
-    )
+    name, advice = "PROXMOX_VERIFY_SSL", ""
+    if names:
+        name, own = names[0], "PROXMOX_VERIFY_SSL to the path of Proxmox's own CA"
+        advice = f"Or unset {name}, and set {own}."
+    problem = wrong_with(path) or "cannot be used"
+    return ProxmoxError(f"{name} is {path}, which {problem}", advice, "refused")

@@ -2,7 +2,6 @@
 
 grant           the pveum lines that grant one privilege
 read_rights     what GET /access/permissions means for the tools
-some_of         the first of many names
 Right, Rights   one thing that the tools need, and all of them
 """
 
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from src.settings import Settings
+from src.texts import some_of
 
 # The role for each privilege. A role on a deeper path replaces the one from above, so the
 # one for power has what watching needs as well.
@@ -73,12 +73,6 @@ class Rights:
     def no_power(self) -> list[Right]:
         """The right to switch machines, where the token lacks it."""
         return [right for right in self.each[-1:] if right.none]
-
-
-def some_of(names: list[str]) -> str:
-    """The first ten of them."""
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
 
 
 def read_rights(permissions: Permissions) -> Rights:
