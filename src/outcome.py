@@ -181,6 +181,9 @@ def _failed(api: Api, order: Order, status: str) -> PowerResult:
     """Raise what the task has ended with, unless the goal is reached all the same."""
     action = order.action
     after = look(guest.read_state, api, order.found)
+    if isinstance(after, Machine) and after.status == "running" and not after.uptime:
+        # A container whose start has failed still says so for a moment.
+        after = _look_until_stopped(api, order)
     if status in CUT_SHORT and action in ("shutdown", "reboot"):
         after = _look_until_stopped(api, order)
         if isinstance(after, Machine) and after.status == "stopped":

@@ -142,7 +142,7 @@ TRUTHS = {
     "no-quorum-reboot": Truth(says="no quorum.*stay down.*Nothing was sent", **REFUSED),
     "no-quorum-shutdown": Truth("stopped", says="Shut down"),
     "no-quorum-start": Truth(says="no quorum", most=10),
-    "node-dies-start": Truth(says="outcome is unknown.*list_machines", most=33),
+    "node-dies-start": Truth(says="outcome is unknown.*list_machines", most=40),
     "pending-reboot-stop": Truth(
         says="is running now.*qmreboot, since 21:42:26 UTC; about 21:43:26 UTC", most=16
     ),
@@ -735,6 +735,17 @@ def test_a_node_in_ha_maintenance_is_called_that(play: Play) -> None:
 
 
 # --- What others write ----------------------------------------------------------------
+
+
+def test_a_start_that_failed_is_looked_at_until_the_container_is_down(
+    play: Play,
+) -> None:
+    """It says running, without a process, until after its task has failed."""
+    recorded = recording("ct-start-fails")
+    for row in after(recorded, "/203/status/current"):
+        if row["data"]["status"] == "stopped":
+            row["t"] = 2.2
+    assert "is stopped now" in play(recorded).text
 
 
 def test_what_others_write_is_cut_and_cannot_pass_for_ours(play: Play) -> None:
