@@ -52,6 +52,7 @@ READ_TIMEOUT = 30.0  # pveproxy gives up on another node after 30 s too
 LOOK_PATIENCE = 10.0
 MAX_REQUESTS = 32  # in flight; a list asks a node for two things at most
 
+OWN = (400, 401, 403, 500)  # what Proxmox says itself, so that others may be told apart
 POWER_PATH = r".*/nodes/[\w-]+/(qemu|lxc)/\d+/status/(start|stop|shutdown|reboot)"
 
 
@@ -169,7 +170,7 @@ class Api:
         except OSError as error:  # as all of requests' are
             seconds = time.monotonic() - began
             raise unanswered(error, self.settings, seconds, node) from None
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, RecursionError):
             # proxmoxer's own, for JSON that is not Proxmox's.
             raise not_the_api(self.settings) from None
 
@@ -220,7 +221,7 @@ class Transport(HTTPAdapter):
                 try:
                     self._tls = tls_context(verify)
                 except (OSError, ValueError):
-                    raise untrustworthy(str(verify)) from None
+                    raise untrustworthy(verify) from None
             return self._tls
 
     def send(
@@ -245,7 +246,7 @@ class Transport(HTTPAdapter):
             _ = response.content  # read while it has its place
         finally:
             self._places.release()
-        if response.status_code in (401, 403) and not _in_its_form(response):
+        if response.status_code in OWN and not _in_its_form(response):
             raise not_proxmox(self._settings, response.status_code)
         if response.status_code >= 400:
             # proxmoxer tells the reason phrase, the first line only and lost on the way
@@ -258,10 +259,14 @@ class Transport(HTTPAdapter):
 
 
 def _in_its_form(response: requests.Response) -> bool:
-    """Whether a refusal is Proxmox VE's, by its body {"data": null, ...} or its words."""
+    """Whether an error is Proxmox VE's: {"data": null, ...}, no body, or its words."""
+    if "WWW-Authenticate" in response.headers:
+        return False
     if response.status_code == 403 and "Permission check" in response.reason:
         return True
     try:
-        return "data" in response.json()
-    except (ValueError, TypeError):
-        return response.status_code == 401 and not response.content
+        return isinstance(response.json(), dict) and (
+            "data" in response.json() or response.status_code not in (401, 403)
+        )
+    except ValueError:
+        return response.status_code != 403 and not response.content

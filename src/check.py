@@ -5,18 +5,19 @@ check    says it line by line, and whether all is well
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from src.api import Peer
 from src.client import ProxmoxClient
+from src.env_file import EnvFile
 from src.environment import proxy_variable
 from src.errors import ProxmoxError
 from src.rights import Right, grant
-from src.settings import EnvFile, Settings, describe, read_settings
+from src.settings import Settings, describe, read_settings
 from src.texts import (
     Filters,
     infrastructure_page,
@@ -28,6 +29,7 @@ from src.texts import (
 NO_FILTERS: Filters = {"node": None, "status": None, "name": None}
 # What a line begins with that says that something is not well.
 ERROR, MISSING = "ERROR", "MISSING"
+AS_ROOT = 'on a node as root ("already exists" of a role does no harm)'
 
 
 def check(tools: Collection[str]) -> bool:
@@ -50,8 +52,8 @@ def check(tools: Collection[str]) -> bool:
         }
         for title, lines in sections.items():
             well = _say(title, lines) and well
-    end = "All is well" if well else f"Not all is well: see {ERROR} or {MISSING} above"
-    _write(f"{end}.")
+    see = f"Not all is well: see {ERROR} or {MISSING} above."
+    _write("All is well with the set-up." if well else see)
     return well
 
 
@@ -61,7 +63,7 @@ def _say(title: str, lines: Iterator[str]) -> bool:
     _write(title)
     try:
         for line in lines:
-            well = well and not line.startswith(MISSING)
+            well = well and not line.startswith((ERROR, MISSING))
             _write(f"  {line}")
     except ProxmoxError as error:
         well = False
@@ -71,6 +73,8 @@ def _say(title: str, lines: Iterator[str]) -> bool:
 
 def _write(line: str) -> None:
     """A line as soon as it is known; what a console cannot show is a question mark."""
+    if not sys.stdout:
+        raise OSError(errno.EBADF, "stdout is closed")
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(f"{line}\n".encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
@@ -78,7 +82,9 @@ def _write(line: str) -> None:
 
 def _settings() -> Iterator[str]:
     """The five variables as they were read, each from where."""
-    file = EnvFile.read(Path(".env"))
+    file = EnvFile.read()
+    if file.problem:
+        yield file.problem.cause
     for name, shown, origin in describe(os.environ, file):
         yield f"{name}: {shown}{f' (from {origin})' if origin else ''}"
     Settings.from_env(os.environ, file)
@@ -114,17 +120,25 @@ def _verified(by: str, peer: Peer | None) -> str:
 
 
 def _nodes(client: ProxmoxClient) -> Iterator[str]:
-    page = infrastructure_page(client.get_overview())
+    found = client.get_overview()
+    page = infrastructure_page(found)
     yield from (*page.top, *page.notes)
+    if not found.totals.online:
+        yield f"{ERROR}: no node is online"
 
 
 def _machines(client: ProxmoxClient) -> Iterator[str]:
     found = client.get_all_machines()
     yield from machines_page(found, found.machines, NO_FILTERS).notes
+    if found.machines and not any(each.live for each in found.machines):
+        yield f"{ERROR}: no node has told the state of its machines"
 
 
 def _storages(client: ProxmoxClient) -> Iterator[str]:
-    yield from storage_page(client.get_all_storage()).notes
+    found = client.get_all_storage()
+    yield from storage_page(found).notes
+    if found.storages and all(each.active is None for each in found.storages):
+        yield f"{ERROR}: no node has told the state of its storages"
 
 
 def _rights(client: ProxmoxClient, power: bool) -> Iterator[str]:
@@ -139,14 +153,14 @@ def _rights(client: ProxmoxClient, power: bool) -> Iterator[str]:
         )
     if rights.missing:
         names = ", ".join(f"{each.privilege} on {each.top}" for each in rights.missing)
-        yield f"{MISSING}: {names}. To grant that, on a node as root:"
+        yield f"{MISSING}: {names}. To grant that, {AS_ROOT}:"
         yield from _lines(rights.missing, settings)
     if power and rights.no_power:
-        yield "It can only watch. To let it switch machines as well, on a node as root:"
+        yield f"It can only watch. To let it switch machines as well, {AS_ROOT}:"
         yield from _lines(rights.no_power, settings)
 
 
 def _lines(wanted: list[Right], settings: Settings) -> Iterator[str]:
-    """What grants it to user and token. A role that is there is an error of no harm."""
+    """What grants it to user and token, each line once."""
     lines = [line for r in wanted for line in grant(r.privilege, r.top, settings)]
     yield from (f"  {line}" for line in dict.fromkeys(lines))

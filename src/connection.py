@@ -7,17 +7,23 @@ too_slow      no answer in the time that there was
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 import ssl
+from http.client import BadStatusLine, LineTooLong, responses
 
 import requests
 
-from src.environment import proxy_variable
+from src.environment import (
+    bundle_of_environment,
+    no_proxy_variable,
+    proxy_variable,
+)
 from src.errors import ProxmoxError
 from src.failures import not_the_api
 from src.settings import Settings
-from src.trust import has_a_ca
+from src.trust import has_a_ca, has_expired
 
 UNTRUSTED = "its certificate is not trusted: "
 UNVERIFIED = "; or, on a network you trust, PROXMOX_VERIFY_SSL=false."
@@ -35,6 +41,11 @@ NO_CA = (
     UNTRUSTED + "{ca} has a server's own certificate in it, not its CA's",
     "Copy /etc/pve/pve-root-ca.pem from a node in its place" + UNVERIFIED,
 )
+OTHER_SELF_SIGNED = (
+    UNTRUSTED + "it is self-signed, and not the one in {ca}",
+    "Check PROXMOX_URL. If it is right, put a copy of that certificate there"
+    + UNVERIFIED,
+)
 SELF_SIGNED = (
     UNTRUSTED + "it is self-signed",
     "Check PROXMOX_URL. If it is right, set PROXMOX_VERIFY_SSL to the path of a copy of that "
@@ -45,9 +56,20 @@ WRONG_NAME = (
     "Put a name that the certificate has into PROXMOX_URL: the node's, or its IP address"
     + UNVERIFIED,
 )
+BUNDLE = (
+    UNTRUSTED + "the CAs in {bundle} did not sign it",
+    "Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, "
+    "/etc/pve/pve-root-ca.pem" + UNVERIFIED,
+)
 EXPIRED = (
-    UNTRUSTED + "it, or its CA's, has expired",
-    "Renew it on the node: pvecm updatecerts --force" + UNVERIFIED,
+    UNTRUSTED + "it has expired",
+    "Renew it on the node: pvecm updatecerts --force (one that ACME made: pvenode acme cert "
+    "renew)" + UNVERIFIED,
+)
+EXPIRED_CA = (
+    UNTRUSTED + "the CA in {ca} has expired",
+    "Copy /etc/pve/pve-root-ca.pem from a node once more; where that one has expired, too, "
+    "the cluster needs a new one" + UNVERIFIED,
 )
 NOT_YET = (
     UNTRUSTED + "it is not valid yet, so one of the two clocks is wrong",
@@ -57,8 +79,24 @@ BAD = (
     UNTRUSTED + "{reason}",
     "Renew it on the node: pvecm updatecerts --force" + UNVERIFIED,
 )
+UNREACHABLE = (
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.EINVAL,  # a route that is a black hole, an IPv6 address without its zone
+)
 NO_TLS = "no TLS connection ({reason})", "Check the port in PROXMOX_URL, usually 8006."
 NO_NAME = "its name does not resolve", "Check the host in PROXMOX_URL."
+NO_DNS = (
+    "its name does not resolve, for no DNS server answers",
+    "Check the network, or put the IP address into PROXMOX_URL.",
+)
+NO_IPV6 = (
+    "no IPv6 here",
+    "Put a name or an IPv4 address into PROXMOX_URL; in a container Docker's network must "
+    + "have IPv6.",
+)
 NO_LISTENER = (
     "connection refused, nothing listens there",
     "Check PROXMOX_URL, and that pveproxy runs.",
@@ -78,27 +116,38 @@ FORBIDDEN = (
     "Check its firewall, and what the client that started this server may reach.",
 )
 NO_CONNECTION = (
-    "no connection in {seconds:.0f} s",
+    "no connection in {seconds} s",
     "Check PROXMOX_URL, the network and the firewall.",
 )
 NO_ANSWER = (
-    "no answer within {seconds:.0f} s",
+    "no answer within {seconds} s",
     "Proxmox may be overloaded: try again in a minute.",
 )
 HUNG_UP = (
     "it closed the connection without an answer",
     "Try again; if it stays so, check ALLOW_FROM in /etc/default/pveproxy.",
 )
-PAST_PROXY = "Put {host} into NO_PROXY to go past it, or correct {proxy}."
+PAST_PROXY = "Put {host} into {no_proxy} to go past it, or correct {proxy}."
 NO_PROXY = "the proxy of {proxy} does not answer ({reason})", PAST_PROXY
 PROXY_REFUSES = "the proxy of {proxy} does not let it through ({reason})", PAST_PROXY
 PROXY_LOGIN = (
     "the proxy of {proxy} wants a login ({reason})",
-    "Put {host} into NO_PROXY to go past it, or user and password into {proxy}.",
+    "Put {host} into {no_proxy} to go past it, or user and password into {proxy}.",
+)
+PLAIN_PROXY = (
+    "the proxy of {proxy} speaks no TLS",
+    "Write http:// in {proxy}, or put {host} into {no_proxy} to go past it.",
 )
 ODD_PROXY = (
-    "the proxy of {proxy} cannot be used: only http:// and https:// ones can, no SOCKS",
+    "the proxy of {proxy} cannot be used: it must be http://host:port, and no SOCKS",
     PAST_PROXY,
+)
+
+# What is none of HTTP's, or leads somewhere else.
+OTHERS_WORDS = (
+    requests.TooManyRedirects,
+    requests.exceptions.ContentDecodingError,
+    requests.exceptions.InvalidHeader,
 )
 
 # What an exception means that came instead of an answer: the exception, as requests raised
@@ -107,7 +156,8 @@ ODD_PROXY = (
 # counts.
 TABLE: tuple[tuple[type[BaseException], tuple[int, ...], str, str, str], ...] = (
     (requests.exceptions.ProxyError, (407,), "refused", *PROXY_LOGIN),
-    (requests.exceptions.ProxyError, tuple(range(400, 600)), "refused", *PROXY_REFUSES),
+    (requests.exceptions.ProxyError, tuple(range(300, 600)), "refused", *PROXY_REFUSES),
+    (requests.exceptions.ProxyError, (ssl.SSL_ERROR_SSL,), "refused", *PLAIN_PROXY),
     (requests.exceptions.ProxyError, (), "refused", *NO_PROXY),
     # PROXMOX_URL was checked: what is wrong is a proxy's.
     (requests.exceptions.InvalidSchema, (), "refused", *ODD_PROXY),
@@ -120,11 +170,12 @@ TABLE: tuple[tuple[type[BaseException], tuple[int, ...], str, str, str], ...] = 
     (ssl.SSLCertVerificationError, (), "refused", *BAD),
     (ssl.SSLEOFError, (), "dropped", *HUNG_UP),
     (ssl.SSLError, (), "broken", *NO_TLS),
+    (socket.gaierror, (socket.EAI_AGAIN,), "refused", *NO_DNS),
     (socket.gaierror, (), "refused", *NO_NAME),
     (ConnectionRefusedError, (), "refused", *NO_LISTENER),
     (requests.ConnectTimeout, (), "refused", *NO_CONNECTION),
     # Perhaps after it has left.
-    (OSError, (errno.EHOSTUNREACH, errno.ENETUNREACH), "broken", *NO_ROUTE),
+    (OSError, UNREACHABLE, "broken", *NO_ROUTE),
     (PermissionError, (), "broken", *FORBIDDEN),
     (TimeoutError, (), "timeout", *NO_ANSWER),
     (requests.Timeout, (), "timeout", *NO_ANSWER),
@@ -136,12 +187,13 @@ def unanswered(
     error: OSError, settings: Settings, seconds: float, node: str = ""
 ) -> ProxmoxError:
     """What it means that no answer came, `seconds` after the request."""
-    if isinstance(error, requests.TooManyRedirects):
-        return not_the_api(settings)
     root = _root_cause(error)
-    tunnel = re.search(r"Tunnel connection failed: (\d+)", str(root))
-    number = int(tunnel[1]) if tunnel else getattr(root, "verify_code", None)
-    number = number or getattr(root, "errno", None)
+    if isinstance(error, OTHERS_WORDS) or (
+        isinstance(root, BadStatusLine | LineTooLong)
+        and not isinstance(root, ConnectionError)
+    ):
+        return not_the_api(settings)
+    number = _number(root)
     code, *words = next(
         (code, cause, advice)
         for kind, numbers, code, cause, advice in TABLE
@@ -149,20 +201,22 @@ def unanswered(
         if not numbers or number in numbers
     )
     proxy = proxy_variable(settings.address)
+    named = {
+        "reason": _reason(root, number),
+        "seconds": f"{seconds:.0f}",
+        "proxy": proxy or "the environment",
+        "no_proxy": no_proxy_variable(),
+        "host": settings.host,
+        "ca": settings.verify_ssl,
+        "bundle": bundle_of_environment(),
+    }
     cause, advice = (
-        word.format(
-            reason=_reason(root),
-            seconds=seconds,
-            proxy=proxy or "the environment",
-            host=settings.host,
-            ca=settings.verify_ssl,
-        )
-        for word in _at_hand(tuple(words), settings)
+        word.format_map(named) for word in _at_hand(tuple(words), settings)
     )
     through = f"node {node} through " if node and code == "timeout" else ""
     if proxy and proxy not in cause and not through:
         cause += f", on the way through the proxy of {proxy}"
-        advice += f" Put {settings.host} into NO_PROXY to go past it."
+        advice += f" Put {settings.host} into {no_proxy_variable()} to go past it."
     return ProxmoxError(
         f"Cannot talk to {through}{settings.address}: {cause}", advice, code
     )
@@ -170,20 +224,39 @@ def unanswered(
 
 def _at_hand(words: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
     """The cause among those that the settings tell apart."""
-    if words == UNKNOWN_CA and isinstance(settings.verify_ssl, str):
-        return OTHER_CA if has_a_ca(settings.verify_ssl) else NO_CA
     here = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
-    return LOOPBACK if words == NO_LISTENER and here else words
+    if words == NO_LISTENER and here:
+        return LOOPBACK
+    if words in (NO_NAME, NO_DNS) and ":" in settings.host:
+        return NO_IPV6
+    ca = settings.verify_ssl
+    if words == UNKNOWN_CA and ca is True and bundle_of_environment():
+        return BUNDLE
+    if isinstance(ca, bool) or not os.path.exists(ca):
+        return words
+    if words == EXPIRED and has_expired(ca):
+        return EXPIRED_CA
+    if words == UNKNOWN_CA:
+        return OTHER_CA if has_a_ca(ca) else NO_CA
+    return OTHER_SELF_SIGNED if words == SELF_SIGNED else words
 
 
-def _reason(root: BaseException) -> str:
-    """The system's, OpenSSL's or a proxy's own words."""
+def _number(root: BaseException) -> int | None:
+    """The errno, OpenSSL's verify_code, or the status with which a proxy refuses."""
+    if tunnel := re.search(r"Tunnel connection failed: (\d+)", str(root)):
+        return int(tunnel[1])
+    return getattr(root, "verify_code", None) or getattr(root, "errno", None)
+
+
+def _reason(root: BaseException, number: int | None) -> str:
+    """The system's or OpenSSL's own words; of a proxy's status the standard's."""
+    if "Tunnel connection failed" in str(root):
+        return f"{number} {responses.get(number or 0, '')}".strip()
     if words := getattr(root, "verify_message", None):
         return str(words)
     said = getattr(root, "reason", None) or getattr(root, "strerror", None)
     said = said or next((each for each in root.args if isinstance(each, str)), "")
-    said = said.removeprefix("Tunnel connection failed: ").replace("_", " ").lower()
-    return said or "it broke"
+    return said.replace("_", " ").lower() or "it broke"
 
 
 def too_slow(settings: Settings, seconds: float, node: str = "") -> ProxmoxError:

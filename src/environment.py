@@ -3,7 +3,10 @@
 from_environment    proxies and CAs for the requests to one address
 verifier            by what a certificate is verified
 proxy_variable      where a proxy on the way to an address comes from
-untrustworthy       what is wrong with a file of CAs, by the name of its variable
+no_proxy_variable   what goes past it
+bundle_of_environment    the CAs that take the public ones' place
+bundle_variable     where a bundle of CAs comes from
+untrustworthy       what keeps TLS from being set up, by the name of its variable
 """
 
 from __future__ import annotations
@@ -37,20 +40,45 @@ def proxy_variable(address: str) -> str:
     return names[0] if names else "the system's settings" if used else ""
 
 
+def no_proxy_variable() -> str:
+    """The variable that a host is to be put into to go past a proxy: lower case wins."""
+    return "no_proxy" if os.environ.get("no_proxy") else "NO_PROXY"
+
+
+def bundle_variable(verify: bool | str) -> str:
+    """The name of the variable that `verify` comes from, where that is a bundle's."""
+    names = [name for name in BUNDLES if os.environ.get(name) == verify]
+    return names[0] if names else ""
+
+
+def bundle_of_environment() -> str:
+    """The CAs that requests takes in the public ones' place: path and variable, or ""."""
+    for name in BUNDLES:
+        if path := os.environ.get(name):
+            return f"{path} of {name}"
+    return ""
+
+
 def verifier(verify: bool | str) -> str:
     """By what a certificate is verified, in words; "" where it is not."""
     if isinstance(verify, bool):
         return "the public CAs" if verify else ""
-    names = [name for name in BUNDLES if os.environ.get(name) == verify]
-    return f"{verify} of {names[0]}" if names else verify
+    variable = bundle_variable(verify)
+    return f"{verify} of {variable}" if variable else verify
 
 
-def untrustworthy(path: str) -> ProxmoxError:
-    """A file of CAs that cannot be used, by the name of the variable that it is in."""
-    names = [name for name in BUNDLES if os.environ.get(name) == path]
+def untrustworthy(verify: bool | str) -> ProxmoxError:
+    """What keeps TLS from being set up, by the name of the variable that it is in."""
+    log = os.environ.get("SSLKEYLOGFILE", "")
+    if log and not os.access(
+        log if os.path.exists(log) else os.path.dirname(log), os.W_OK
+    ):
+        return ProxmoxError(
+            f"SSLKEYLOGFILE is {log}, which cannot be written", "Unset it.", "refused"
+        )
     name, advice = "PROXMOX_VERIFY_SSL", ""
-    if names:
-        name, own = names[0], "PROXMOX_VERIFY_SSL to the path of Proxmox's own CA"
+    if variable := bundle_variable(verify):
+        name, own = variable, "PROXMOX_VERIFY_SSL to the path of Proxmox's own CA"
         advice = f"Or unset {name}, and set {own}."
-    problem = wrong_with(path) or "cannot be used"
-    return ProxmoxError(f"{name} is {path}, which {problem}", advice, "refused")
+    problem = wrong_with(str(verify)) or "cannot be used"
+    return ProxmoxError(f"{name} is {verify}, which {problem}", advice, "refused")

@@ -16,11 +16,13 @@ class ProxmoxError(Exception):
     """
 
     def __init__(self, cause: str, advice: str = "", code: int | str = "") -> None:
+        # A path may have bytes that are no UTF-8, which the protocol cannot carry.
+        cause = cause.encode("utf-8", "backslashreplace").decode()
         self.cause = cause if cause[-1:] in ".?!" else f"{cause}."
-        self.advice = advice
+        self.advice = advice.encode("utf-8", "backslashreplace").decode()
         self.code = code
         between = "" if advice.startswith("\n") else " "
-        super().__init__(f"{self.cause}{between}{advice}".rstrip())
+        super().__init__(f"{self.cause}{between}{self.advice}".rstrip())
 
     @property
     def answer_lost(self) -> bool:

@@ -37,22 +37,25 @@ def too_late() -> ProxmoxError:
 
 
 def not_the_api(settings: Settings) -> ProxmoxError:
+    advice = "Correct PROXMOX_URL: the API's port is usually 8006."
+    if settings.prefix:
+        advice += f" Leave out the path /{settings.prefix}, unless a proxy needs it."
     return ProxmoxError(
         f"{settings.address} answers, but not as a Proxmox VE API: it is a login page, "
         "a proxy or another service",
-        "Correct PROXMOX_URL: the API's port is usually 8006.",
+        advice,
         "not the API",
     )
 
 
 def not_proxmox(settings: Settings, status: int) -> ProxmoxError:
-    """A 401 or 403 that is not in Proxmox VE's form."""
+    """A refusal or an error that is not in Proxmox VE's form."""
     return ProxmoxError(
-        f"{settings.address} refuses ({status}), but that answer is not Proxmox VE's: a "
+        f"{settings.address} answers {status}, but that answer is not Proxmox VE's: a "
         "reverse proxy, a web firewall or another service gave it",
         "Point PROXMOX_URL at Proxmox VE itself, usually port 8006 (8007 is Proxmox Backup "
         "Server), or let that proxy pass the API token on.",
-        "refused",
+        "refused" if status < 500 else "not the API",
     )
 
 

@@ -75,12 +75,24 @@ class Rights:
         return [right for right in self.each[-1:] if right.none]
 
 
-def read_rights(permissions: Permissions) -> Rights:
+def read_rights(permissions: Mapping[str, object]) -> Rights:
     """What the answer of GET /access/permissions allows: {path: {privilege: propagate}}."""
+    held: dict[str, Mapping[str, object]] = {
+        path: names if isinstance(names, Mapping) else {}
+        for path, names in permissions.items()
+    }
+    # Proxmox lists these, unless a role there denies all; what lists none hands down.
+    if not held.keys() & {"/access", "/nodes", "/storage", "/vms"}:
+        held |= dict.fromkeys(("/nodes", "/storage", "/vms"), _handed_down(held))
     needed = {privilege for _, privilege, _ in NEEDS}
-    granted = {name for names in permissions.values() for name in names}
-    each = [_right(permissions, *need) for need in NEEDS]
+    granted = {name for names in held.values() for name in names}
+    each = [_right(held, *need) for need in NEEDS]
     return Rights(each, sorted(granted - needed - {"Pool.Audit"}))
+
+
+def _handed_down(permissions: Permissions) -> dict[str, object]:
+    """What / has for all below it."""
+    return {name: flag for name, flag in permissions.get("/", {}).items() if flag}
 
 
 def _right(permissions: Permissions, purpose: str, privilege: str, top: str) -> Right:
@@ -88,8 +100,7 @@ def _right(permissions: Permissions, purpose: str, privilege: str, top: str) -> 
     if top == "/":
         return Right(purpose, privilege, top, top in has, [])
     deeper = sorted(path for path in permissions if path.startswith(f"{top}/"))
-    # A path that is not listed has what the one above hands down.
-    if permissions.get(top, permissions.get("/", {})).get(privilege):
+    if permissions.get(top, {}).get(privilege):
         but = [path for path in deeper if path not in has]
         return Right(purpose, privilege, top, True, but)
     pools = sorted(path for path in has if path.split("/")[1] == "pool")

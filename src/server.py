@@ -79,7 +79,6 @@ mcp = Server(
     log_level="WARNING",
 )
 
-
 hint = partial(ToolAnnotations, open_world_hint=False)
 READS = hint(read_only_hint=True, destructive_hint=False, idempotent_hint=True)
 STARTS = hint(read_only_hint=False, destructive_hint=False, idempotent_hint=True)
@@ -219,24 +218,42 @@ def main() -> None:
         for name in POWER_TOOLS:
             mcp.remove_tool(name)
     if options.check:
-        tools = [tool.name for tool in anyio.run(mcp.list_tools)]
-        # At once, though requests may still hang.
-        os._exit(0 if check(tools) else 1)
+        _check()
     # As PID 1 a process has no default action for signals; and the thread that reads
     # stdin outlives an ordinary exit. Each line on stderr is flushed as it is written.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
-    if sys.stdin.isatty():
+    if sys.stdin and sys.stdin.isatty():
         sys.stderr.write(WAITING)
+    status = 1
+    try:
+        _look_at_settings()
+        if sys.stdin:  # a closed one has ended
+            mcp.run()
+        status = 0
+    except Exception:
+        log.exception("the server ends")
+    finally:
+        os._exit(status)
+
+
+def _look_at_settings() -> None:
     try:
         if client().settings.verify_ssl is False:
             log.warning("PROXMOX_VERIFY_SSL=false: the certificate is not checked.")
     except ProxmoxError as error:
         log.error("%s", error)
+
+
+def _check() -> None:
+    """Check, and leave at once, though requests may still hang."""
+    status = 1
     try:
-        mcp.run()
+        status = 0 if check([tool.name for tool in anyio.run(mcp.list_tools)]) else 1
+    except OSError as error:  # `--check | head`, a full disk
+        sys.stderr.write(f"The check cannot be written: {error.strerror}\n")
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The five PROXMOX_* variables, from the environment or from .env.
 
 Settings          where the API is and who asks
-EnvFile           the file .env, as it was read
 describe          each variable as it was read, and from where
 read_settings     Settings of the environment and of .env in the working directory
 PLACEHOLDERS      the values of .env.example
@@ -9,16 +8,13 @@ PLACEHOLDERS      the values of .env.example
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from dotenv.parser import parse_stream
-
+from src.env_file import EnvFile, as_dotenv_reads
 from src.errors import ProxmoxError
 from src.trust import wrong_with
 
@@ -33,56 +29,12 @@ EXPECTED = {  # name: pattern, example
     "PROXMOX_URL": (r"(?s:.+)", "https://pve.example.com:8006"),
     "PROXMOX_USER": (f'["-.0-9;-~]+@{NAME}', "mcp@pve or root@pam"),
     "PROXMOX_TOKEN_ID": (f"([!-~]+!)?{NAME}", "mcp-token or mcp@pve!mcp-token"),
-    "PROXMOX_TOKEN_SECRET": (r"[!-~]+", "12345678-1234-1234-1234-1234567890ab"),
+    "PROXMOX_TOKEN_SECRET": (r'["-;?-~]+', "12345678-1234-1234-1234-1234567890ab"),
 }
 SECRET, VERIFY = "PROXMOX_TOKEN_SECRET", "PROXMOX_VERIFY_SSL"
-# ${NAME}, ${env:NAME}, $NAME, %NAME%: what a client or a shell should have replaced.
-UNEXPANDED = r"\$\{[\w:.-]+\}|\$[A-Z_][A-Z0-9_]*|%[A-Za-z_]\w*%"
-
-
-@dataclass(frozen=True)
-class EnvFile:
-    """The file .env: what it says, by python-dotenv's rules; or that it is not there."""
-
-    path: str = ""
-    values: Mapping[str, str] = field(default_factory=dict, repr=False)
-    there: bool = False
-    unread: tuple[int, ...] = ()  # lines that are no NAME=value
-
-    @classmethod
-    def read(cls, path: Path) -> EnvFile:
-        """Raises ProxmoxError for a file that is there and cannot be read."""
-        whole = str(path.absolute())
-        try:
-            raw = path.read_bytes()
-            text = raw.decode()
-        except FileNotFoundError:
-            return cls(whole)
-        except UnicodeDecodeError:
-            utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-            kind = "UTF-16, as PowerShell's > writes it" if utf16 else "not UTF-8"
-            raise ProxmoxError(
-                f"The file {whole} cannot be read: it is {kind}",
-                "Save it as UTF-8, or set the variables in the environment.",
-            ) from None
-        except OSError as error:
-            reason = "it is a folder" if path.is_dir() else error.strerror
-            raise ProxmoxError(f"The file {whole} cannot be read: {reason}") from None
-        found = list(parse_stream(io.StringIO(text)))
-        values = {each.key: each.value or "" for each in found if each.key}
-        wrong = tuple(each.original.line for each in found if each.error)
-        return cls(whole, values, True, wrong)
-
-    @property
-    def about(self) -> str:
-        """What was read, for those who look for a mistake."""
-        if not self.path:
-            return ""
-        if not self.there:
-            return f"Only the environment was read: there is no file {self.path}."
-        lines = ", ".join(map(str, self.unread))
-        unread = f" Line {lines} of it is no NAME=value." if lines else ""
-        return f"Read were the environment, which wins, and {self.path}.{unread}"
+# What a client, a shell or a template should have replaced.
+UNEXPANDED = r"\$\{[\w:.-]+\}|\$[A-Z_][A-Z0-9_]+|%[A-Za-z_]\w*%|\{\{.*\}\}"
+UUID = r"\w{8}-\w{4}-\w{4}-\w{4}-\w{12}"
 
 
 @dataclass(frozen=True)
@@ -115,9 +67,11 @@ class Settings:
         Raises ProxmoxError naming each variable that is missing or malformed.
         """
         file = file or EnvFile()
+        if file.problem and not EXPECTED.keys() <= environ.keys():
+            raise file.problem
         problems: list[str] = []
         given = _given(environ, file)
-        values = {name: _expected(name, given, problems) for name in EXPECTED}
+        values = {name: _expected(name, given, file, problems) for name in EXPECTED}
         host, port, prefix = _parse_url(values["PROXMOX_URL"], problems)
         user = values["PROXMOX_USER"]
         owner, _, token_name = values["PROXMOX_TOKEN_ID"].rpartition("!")
@@ -149,59 +103,66 @@ def describe(environ: Mapping[str, str], file: EnvFile) -> list[tuple[str, str, 
 def read_settings() -> Settings:
     """Settings of .env in the working directory and of the environment, which wins.
 
-    Raises ProxmoxError for a file that cannot be read, and as `Settings.from_env`.
+    Raises ProxmoxError for a file that cannot be read, unless the environment has all
+    that is needed, and as `Settings.from_env`.
     """
-    return Settings.from_env(os.environ, EnvFile.read(Path(".env")))
+    return Settings.from_env(os.environ, EnvFile.read())
 
 
 def _given(environ: Mapping[str, str], file: EnvFile) -> dict[str, str]:
     """The five as they were given, by the environment or else by the file."""
     return {
-        name: _as_dotenv_reads(environ[name])
+        name: as_dotenv_reads(environ[name])
         if name in environ
         else file.values.get(name, "").strip()
         for name in (*EXPECTED, VERIFY)
     }
 
 
-def _as_dotenv_reads(value: str) -> str:
-    """A variable of the environment as if it stood in .env.
-
-    `docker --env-file` leaves quotes, a comment behind the value, and CR on it.
-    """
-    value = value.strip()
-    if "\n" in value:
-        return value
-    (binding, *_) = parse_stream(io.StringIO(f"X={value}"))
-    if not binding.error:
-        return binding.value or ""
-    pair = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if pair else value
-
-
-def _expected(name: str, given: Mapping[str, str], problems: list[str]) -> str:
+def _expected(
+    name: str, given: Mapping[str, str], file: EnvFile, problems: list[str]
+) -> str:
     """The variable's value; "" and one problem more where that is not as it must be."""
     pattern, example = EXPECTED[name]
     value = given[name]
     wrong = ""
     if not value:
         wrong = "is missing"
-    elif value == PLACEHOLDERS[name]:
+        if file.values.get(name):
+            wrong += ": it is blank in the environment, which wins"
+    elif _is_the_examples(name, value):
         wrong = f"is missing: it is still the example's, {value}"
-    elif re.fullmatch(UNEXPANDED, value):
-        wrong = f"is {value}, a variable that was not expanded: write the value itself"
+    elif unexpanded := _unexpanded(name, value):
+        wrong = f"{unexpanded}: write the value itself"
     elif not re.fullmatch(pattern, value):
         shown = "" if name in (SECRET, "PROXMOX_TOKEN_ID") else f" ({_shown(value)})"
         wrong = f"is malformed{shown}"
+    elif name == "PROXMOX_TOKEN_ID" and re.search(f"(^|!){UUID}$", value):
+        wrong = "has the form of a secret: it is the token's name"
     if wrong:
         problems.append(f"{name} {wrong}, e.g. {example}")
     return "" if wrong else value
 
 
+def _is_the_examples(name: str, value: str) -> bool:
+    return value == PLACEHOLDERS[name] or (
+        name == "PROXMOX_URL" and "//your-proxmox-host" in value
+    )
+
+
+def _unexpanded(name: str, value: str) -> str:
+    """Where a variable still stands in a value; of the secret, only where it is all."""
+    look = re.fullmatch if name == SECRET else re.search
+    if not look(UNEXPANDED, value):
+        return ""
+    shown = value if name == SECRET else _shown(value)
+    return f"is {shown}, where a variable was not expanded"
+
+
 def _shown(value: str) -> str:
     """A value as it was read, cut, and without a password or a secret in it."""
-    value = re.sub(r"//[^/]*@", "//***@", value)
-    value = re.sub(r"\w{8}-\w{4}-\w{4}-\w{4}-\w{12}", "***", value)
+    value = re.sub(r"\?.*", "?***", re.sub(":.*@", ":***@", value))
+    value = re.sub(UUID, "***", value)
     value = value if len(value) <= 80 else f"{value[:77]}..."
     return value if value.isprintable() else repr(value)
 
@@ -210,12 +171,17 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
     """Host, port and path prefix; one problem more where it is no address of an API."""
     if not url:
         return "", 0, ""
-    wrong = "is not https://host:port"
+    wrong = f"is not https://host:port ({_shown(url)})"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        parts, host, port, wrong = urlsplit(""), "", None, "is not a URL"
+        parts, host, port, wrong = (
+            urlsplit(""),
+            "",
+            None,
+            f"is not a URL ({_shown(url)})",
+        )
     if parts.scheme == "http":
         wrong = "starts with http://, which would send the token in clear"
     prefix = parts.path.strip("/").removesuffix("api2/json").rstrip("/")
@@ -229,9 +195,7 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
             r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*", prefix and f"/{prefix}"
         )
     ):
-        problems.append(
-            f"PROXMOX_URL {wrong} ({_shown(url)}), e.g. https://pve.example.com"
-        )
+        problems.append(f"PROXMOX_URL {wrong}, e.g. https://pve.example.com")
     return host, port or 8006, prefix
 
 
@@ -241,9 +205,13 @@ def _parse_verify(value: str, problems: list[str]) -> bool | str:
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
     wrong, path = "", os.path.expanduser(value)
-    if re.fullmatch(UNEXPANDED, value):
-        wrong = "a variable that was not expanded: write the value itself"
-    elif not value.isprintable():
+    if "BEGIN CERTIFICATE" in value:
+        problems.append(f"{VERIFY} is a certificate: it is the path of one's file")
+        return True
+    if unexpanded := _unexpanded(VERIFY, value):
+        problems.append(f"{VERIFY} {unexpanded}: write the path itself")
+        return True
+    if re.search(r"[\x00-\x1f\x7f]", value):
         wrong = (
             "which has a control character in it, as \\n and \\t are in double quotes: "
             "write the path with forward slashes"

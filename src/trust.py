@@ -2,6 +2,7 @@
 
 wrong_with      what is wrong with the file of a CA, and what to do
 has_a_ca        whether there is a CA's certificate in it
+has_expired     whether it is out of its time
 tls_context     what checks a server's certificate
 """
 
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-MOUNT = "-v /whole/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro"
+MOUNT = "-v /absolute/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro"
 AGAIN = "copy /etc/pve/pve-root-ca.pem from a node once more"
 
 
@@ -22,7 +24,7 @@ def wrong_with(path: str) -> str:
     if problem:
         return problem
     try:
-        tls_context(path)
+        _bare(path)
     except (OSError, ValueError):
         return f"has a certificate in it that cannot be read: {AGAIN}"
     return ""
@@ -34,32 +36,62 @@ def _unreadable(path: str) -> str:
         if os.path.isdir(path):
             return (
                 "is a folder, as Docker makes one where the file to mount is missing: "
-                f"remove it, and mount the file by its whole path, {MOUNT}"
+                f"remove it, and mount the file by its absolute path, {MOUNT}"
             )
+        if os.path.exists(path) and not os.path.isfile(path):
+            return "is no regular file: copy it into one"
         with open(path, "rb") as file:
-            content = file.read(1 << 20)
+            content = file.read()
     except (FileNotFoundError, NotADirectoryError):
-        folder = "" if os.path.isabs(path) else f" in {os.getcwd()}"
         return (
-            f"is not there{folder}: correct the path, or in a container mount the file by "
-            f"its whole path, {MOUNT}"
+            f"is not there{_here(path)}: correct the path, or in a container mount the "
+            f"file by its absolute path, {MOUNT}"
         )
     except PermissionError:
-        return "cannot be read by this user: chmod 644 it where it lies"
+        return "cannot be read by this user: chmod 644 it, and 755 the folders above it"
     except (OSError, ValueError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or 'it is no path'}"
-    if not content.strip():
-        return f"is empty: {AGAIN}"
     if b"-----BEGIN CERTIFICATE-----" in content:
         return ""
+    return _what_else(content)
+
+
+def _here(path: str) -> str:
+    """In which folder a relative path was looked for."""
+    try:
+        return "" if os.path.isabs(path) else f" in {os.getcwd()}"
+    except OSError:
+        return ", as this folder is not"
+
+
+def _what_else(content: bytes) -> str:
+    if not content.strip():
+        return f"is empty: {AGAIN}"
     if b"PRIVATE KEY-----" in content:
         return f"is a private key, which belongs nowhere but where it was made: {AGAIN}"
+    if content[:1] == b"\x30":
+        return "is in DER form: openssl x509 -inform der -in it -out ca.pem makes a PEM"
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "is UTF-16, as PowerShell's > writes it: copy it with scp or cp"
     return f"has no certificate in it (-----BEGIN CERTIFICATE-----): {AGAIN}"
+
+
+def _bare(path: str) -> ssl.SSLContext:
+    """A context with a file's certificates, and nothing of the environment."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(path)
+    return context
 
 
 def has_a_ca(path: str) -> bool:
     """Whether there is a CA's certificate in a file, not only a server's own."""
-    return tls_context(path).cert_store_stats()["x509_ca"] > 0
+    return _bare(path).cert_store_stats()["x509_ca"] > 0
+
+
+def has_expired(path: str) -> bool:
+    """Whether each CA in a file has expired."""
+    ends = [str(each["notAfter"]) for each in _bare(path).get_ca_certs()]
+    return bool(ends) and all(ssl.cert_time_to_seconds(e) < time.time() for e in ends)
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext:

@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 class Authority:
     """A cluster's CA, as nearly all are: made before 2026, without keyUsage."""
 
-    def __init__(self, folder: Path, cluster: str = "demo") -> None:
+    def __init__(self, folder: Path, cluster: str = "demo", begins: int = -1) -> None:
         self.folder = folder
         self.name = x509.Name(
             [
@@ -26,7 +26,7 @@ class Authority:
         )
         self.key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            self._builder(self.name, self.key)
+            self._builder(self.name, self.key, begins)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
             .sign(self.key, hashes.SHA256())
         )

@@ -148,6 +148,9 @@ NOT_ITS_OWN = [  # a reverse proxy, a web firewall, a Backup Server, another API
     JSON.format("401 Unauthorized", "authentication failed - no credentials"),
     JSON.format("401 Unauthorized", '{"error": "login required"}'),
     JSON.format("403 Forbidden", '["no"]'),
+    "HTTP/1.1 401 Unauthorized\nWWW-Authenticate: Basic\n\n",
+    "HTTP/1.1 500 Internal Server Error\n\nInternal Server Error",
+    "HTTP/1.1 400 Bad Request\n\n<html>",
 ]
 
 

@@ -39,7 +39,9 @@ def checked(capfd: pytest.CaptureFixture[str]) -> Checked:
                 sections[title] = []
         end = sections.popitem()[0]
         assert end == (
-            "All is well." if well else "Not all is well: see ERROR or MISSING above."
+            "All is well with the set-up."
+            if well
+            else "Not all is well: see ERROR or MISSING above."
         )
         return well, sections
 
@@ -109,7 +111,10 @@ def test_a_token_that_may_only_watch_is_well_and_told_so(replayed: Checked) -> N
     assert well
     assert said["Rights"][4:] == [
         "Power: no (VM.PowerMgmt on /vms is missing)",
-        "It can only watch. To let it switch machines as well, on a node as root:",
+        (
+            "It can only watch. To let it switch machines as well, on a node as root "
+            '("already exists" of a role does no harm):'
+        ),
         "  pveum role add McpPower --privs VM.Audit,VM.PowerMgmt",
         "  pveum acl modify /vms --users mcp@pve --tokens 'mcp@pve!mcp-token' --roles McpPower",
     ]
@@ -131,7 +136,7 @@ def test_a_token_without_rights_is_told_every_line_that_grants_them(
     assert "lacks VM.Audit on /vms" in said["Machines"][1]
     missing = said["Rights"].index(
         "MISSING: Sys.Audit on /, Sys.Audit on /nodes, VM.Audit on /vms, Datastore.Audit on "
-        "/storage. To grant that, on a node as root:"
+        '/storage. To grant that, on a node as root ("already exists" of a role does no harm):'
     )
     lines = [line for line in said["Rights"][missing:] if line.startswith("  pveum")]
     assert [line.split()[2] for line in lines].count("add") == 4
@@ -178,6 +183,33 @@ def test_a_list_that_fails_is_told_and_the_rest_goes_on(
         assert line.startswith("ERROR: ")
         assert "systemctl status pve-cluster" in line
     assert "Power: yes (VM.PowerMgmt on /vms)" in said["Rights"]
+
+
+def test_lists_that_no_node_has_told_are_not_well(
+    checked: Checked, demo: Cluster, configured: dict[str, str]
+) -> None:
+    for node in ("pve1", "pve2"):
+        for what in ("qemu", "lxc", "storage", "status"):
+            demo.pve.fail("GET", f"/nodes/{node}/{what}", 595, "No route to host")
+    well, said = checked()
+    assert not well
+    assert said["Nodes"][-1] == "ERROR: no node is online"
+    assert said["Machines"][-1] == "ERROR: no node has told the state of its machines"
+    assert said["Storages"][-1] == "ERROR: no node has told the state of its storages"
+    demo.pve.failures.clear()
+    assert checked()[0]
+
+
+def test_a_file_that_is_not_read_is_told_though_the_environment_has_all(
+    checked: Checked, demo: Cluster, configured: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / ".env").mkdir()
+    well, said = checked()
+    assert well
+    assert (
+        said["Settings"][0]
+        == f"The file {tmp_path}/.env cannot be read: it is a folder."
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")

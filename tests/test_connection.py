@@ -1,7 +1,10 @@
 """What it means that no answer came, to the letter, and proxies over a real connection."""
 
+import errno
 import socket
 import ssl
+from http.client import BadStatusLine, LineTooLong, RemoteDisconnected
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import requests
 from src import connection, server
 from src.environment import BUNDLES
 from src.settings import Settings
+from tests.certificates import Authority
 from tests.cluster import SECRET, Cluster
 from tests.conftest import Call
 from tests.test_api import Start, peer
@@ -53,7 +57,10 @@ UNANSWERED = {  # code: cause and advice
         9
     ): f"{UNTRUSTED}it is not valid yet, so one of the two clocks is wrong. Compare "
     f"`date` here and on the node, and set the one that is wrong{UNVERIFIED}",
-    untrusted(10): f"{UNTRUSTED}it, or its CA's, has expired. {RENEW}",
+    untrusted(
+        10
+    ): f"{UNTRUSTED}it has expired. Renew it on the node: pvecm updatecerts "
+    f"--force (one that ACME made: pvenode acme cert renew){UNVERIFIED}",
     untrusted(
         18
     ): f"{UNTRUSTED}it is self-signed. Check PROXMOX_URL. If it is right, set "
@@ -74,13 +81,20 @@ UNANSWERED = {  # code: cause and advice
     "(wrong version). Check the port in PROXMOX_URL, usually 8006.",
     broken(ssl.SSLError()): "broken: no TLS connection (it broke). Check the "
     "port in PROXMOX_URL, usually 8006.",
+    broken(
+        socket.gaierror(socket.EAI_AGAIN, "failure")
+    ): "refused: its name does not resolve, "
+    "for no DNS server answers. Check the network, or put the IP address into PROXMOX_URL.",
     broken(socket.gaierror(-2, "unknown")): "refused: its name does not resolve. Check "
     "the host in PROXMOX_URL.",
     broken(OSError(111, "refused")): "refused: connection refused, nothing listens "
     "there. Check PROXMOX_URL, and that pveproxy runs.",
     requests.ConnectTimeout(): f"refused: {NO_CONNECTION}",
     broken(OSError(113, "No route to host")): f"broken: {NO_ROUTE}",
-    broken(OSError(101, "Network is unreachable")): f"broken: {NO_ROUTE}",
+    **{
+        broken(OSError(number, "x")): f"broken: {NO_ROUTE}"
+        for number in (errno.ENETUNREACH, errno.EINVAL, errno.EADDRNOTAVAIL)
+    },
     broken(
         PermissionError(1, "not permitted")
     ): "broken: this system forbids the connection. "
@@ -134,6 +148,27 @@ def test_in_a_container_this_computer_is_the_container(host: str) -> None:
     )
 
 
+def test_an_address_of_ipv6_is_no_name() -> None:
+    six = Settings("fd00::5", 8006, "", "mcp@pve", "t", SECRET, True)
+    error = connection.unanswered(broken(socket.gaierror(-9, "x")), six, 0)
+    assert str(error) == (
+        "Cannot talk to https://[fd00::5]:8006: no IPv6 here. Put a name or an IPv4 address into "
+        "PROXMOX_URL; in a container Docker's network must have IPv6."
+    )
+
+
+def test_what_is_none_of_https_words_is_another_service() -> None:
+    for error in (
+        broken(BadStatusLine("SSH-2.0")),
+        broken(LineTooLong("header line")),
+        requests.exceptions.ContentDecodingError(),
+    ):
+        found = connection.unanswered(error, SETTINGS, 1)
+        assert "answers, but not as a Proxmox VE API" in found.cause
+    hung_up = broken(RemoteDisconnected("closed"))
+    assert connection.unanswered(hung_up, SETTINGS, 1).code == "dropped"
+
+
 # --- Proxies --------------------------------------------------------------------------
 
 REFUSES = "HTTP/1.1 {}\n\n<html>"
@@ -146,11 +181,12 @@ LETS_NOT = "the proxy of HTTPS_PROXY does not let it through ({}). " + PAST
     [
         (
             REFUSES.format("407 Proxy Authentication Required"),
-            ("the proxy of HTTPS_PROXY wants a login (407 proxy authentication required). "
+            ("the proxy of HTTPS_PROXY wants a login (407 Proxy Authentication Required). "
             f"{PAST}, or user and password into HTTPS_PROXY."),
         ),
-        (REFUSES.format("403 Forbidden"), LETS_NOT.format("403 forbidden")),
-        (REFUSES.format("502 Bad Gateway"), LETS_NOT.format("502 bad gateway")),
+        (REFUSES.format("302 hunter2"), LETS_NOT.format("302 Found")),
+        (REFUSES.format("403 Forbidden"), LETS_NOT.format("403 Forbidden")),
+        (REFUSES.format("502 Bad Gateway"), LETS_NOT.format("502 Bad Gateway")),
         ("", ("it closed the connection without an answer, on the way through the proxy of "
          "HTTPS_PROXY.")),
         (None, "no answer within 1 s, on the way through the proxy of HTTPS_PROXY."),
@@ -172,6 +208,23 @@ def test_a_proxy_that_is_in_the_way_is_told_by_its_variable(
     assert not call("list_infrastructure").is_error
 
 
+def test_a_proxy_that_speaks_no_tls_and_one_that_is_not_trusted(
+    call: Call, peer: Start, monkeypatch: Any
+) -> None:
+    url, _ = peer("HTTP/1.1 400 Bad Request\n\n", tls=False)
+    monkeypatch.setenv("HTTPS_PROXY", url)
+    assert (
+        "the proxy of HTTPS_PROXY speaks no TLS. Write http:// in HTTPS_PROXY, or put "
+        "127.0.0.1 into NO_PROXY"
+    ) in call("list_machines").text
+
+
+def test_no_proxy_in_lower_case_wins(call: Call, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "localhost")
+    assert "Put 127.0.0.1 into no_proxy to go" in call("list_machines").text
+
+
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize(
     "proxy",
@@ -182,7 +235,7 @@ def test_a_proxy_that_cannot_be_used(
 ) -> None:
     monkeypatch.setenv(name, proxy)
     assert (
-        f"the proxy of {name} cannot be used: only http:// and https:// ones can, no SOCKS. "
+        f"the proxy of {name} cannot be used: it must be http://host:port, and no SOCKS. "
         f"{PAST}, or correct {name}."
     ) in call("list_machines").text
     assert cluster.sent == []
@@ -208,5 +261,32 @@ def test_a_bundle_of_cas_that_is_not_there(
     assert text.startswith(f"{name} is /no/such/bundle.pem, which is not there: ")
     assert text.endswith(
         f"Or unset {name}, and set PROXMOX_VERIFY_SSL to the path of Proxmox's own CA."
+    )
+    assert cluster.sent == []
+
+
+def test_a_bundle_that_did_not_sign_it_is_named(
+    call: Call, peer: Start, monkeypatch: Any, tmp_path: Path
+) -> None:
+    url, _ = peer("", Authority(tmp_path).server())
+    bundle = Authority(tmp_path, "company").path
+    monkeypatch.setenv("PROXMOX_URL", url)
+    monkeypatch.setenv("PROXMOX_VERIFY_SSL", "true")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    assert (
+        f"the CAs in {bundle} of REQUESTS_CA_BUNDLE did not sign it. Set PROXMOX_VERIFY_SSL to "
+        "the path of a copy of Proxmox's CA"
+    ) in call("list_machines").text
+
+
+@pytest.mark.parametrize("verify", ["true", "false", ""])
+def test_a_key_log_that_cannot_be_written_is_named(
+    call: Call, cluster: Cluster, configured: Any, monkeypatch: Any, verify: str
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", "/no/such/folder/keys.log")
+    if verify:
+        monkeypatch.setenv("PROXMOX_VERIFY_SSL", verify)
+    assert call("list_machines").text == (
+        "SSLKEYLOGFILE is /no/such/folder/keys.log, which cannot be written. Unset it."
     )
     assert cluster.sent == []

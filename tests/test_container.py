@@ -255,7 +255,7 @@ def test_a_container_is_checked_and_only_watches(run: Run, demo: Cluster) -> Non
     assert said.startswith(f"Settings\n  PROXMOX_URL: {demo.pve.url} (from the env")
     assert f"verified by {CA}" in said
     assert "\nTools\n  list_infrastructure, list_machines, list_storage\n" in said
-    assert said.endswith("All is well.\n")
+    assert said.endswith("All is well with the set-up.\n")
 
 
 def test_a_ca_that_is_not_mounted_is_told_with_the_option_that_mounts_it(
@@ -266,7 +266,7 @@ def test_a_ca_that_is_not_mounted_is_told_with_the_option_that_mounts_it(
     assert (
         f"PROXMOX_VERIFY_SSL is {CA}, which is not there: correct the path, or " in said
     )
-    assert "-v /whole/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro" in said
+    assert "-v /absolute/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro" in said
     said = check([*command, "-v", f"/tmp:{CA}:ro", image, "--check"])
     assert f"PROXMOX_VERIFY_SSL is {CA}, which is a folder, as Docker makes one" in said
 
@@ -288,7 +288,7 @@ def test_the_demo_serves_a_container_with_the_line_that_it_prints(image: str) ->
             serving.terminate()
     assert "https://host.docker.internal:" in said
     assert "verified by /pve-root-ca.pem: a certificate of localhost" in said
-    assert said.endswith("All is well.\n")
+    assert said.endswith("All is well with the set-up.\n")
 
 
 # --- What is in it --------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """What is refused, and what a machine that is not there gets, to the letter."""
 
+from dataclasses import replace
+
 import pytest
 from proxmoxer import ResourceException
 
@@ -66,13 +68,20 @@ def test_what_proxmox_says_is_told_whole_without_the_secret_and_cut() -> None:
 
 def test_a_refusal_of_something_else_is_told_so_and_was_not_carried_out() -> None:
     error = failures.not_proxmox(SETTINGS, 401)
+    assert failures.not_proxmox(SETTINGS, 500).answer_lost
     assert str(error) == (
-        "https://pve.lan:8006 refuses (401), but that answer is not Proxmox VE's: a reverse "
+        "https://pve.lan:8006 answers 401, but that answer is not Proxmox VE's: a reverse "
         "proxy, a web firewall or another service gave it. Point PROXMOX_URL at Proxmox VE "
         "itself, usually port 8006 (8007 is Proxmox Backup Server), or let that proxy pass the "
         "API token on."
     )
     assert not error.answer_lost
+
+
+def test_a_path_in_the_url_may_be_the_mistake() -> None:
+    within = replace(SETTINGS, prefix="api2")
+    said = "usually 8006. Leave out the path /api2, unless a proxy needs it."
+    assert failures.not_the_api(within).advice.endswith(said)
 
 
 def test_what_is_not_there_has_a_next_step() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import time
@@ -58,11 +59,38 @@ def test_a_check_has_a_status_and_says_the_same_as_a_tool(
 ) -> None:
     done = run("--check", environ=configured)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("All is well.\n")
+    assert done.stdout.endswith("All is well with the set-up.\n")
     assert "\nMachines\n  11 machines on 3 nodes: 5 running, " in done.stdout
     done = run("--check")
     assert (done.returncode, done.stderr) == (1, "")
     assert "ERROR: The server is not configured." in done.stdout
+
+
+def test_a_reader_that_is_gone_and_a_closed_stdin_leave_no_traceback(
+    configured: dict[str, str], demo: Cluster
+) -> None:
+    command = " ".join(map(shlex.quote, COMMAND))
+    for line, status, says in (
+        (
+            f"{command} --check | head -1; exit ${{PIPESTATUS[0]}}",
+            1,
+            "cannot be written",
+        ),
+        (f"{command} --check > /dev/full", 1, "The check cannot be written: No space"),
+        (f"{command} --check >&-", 1, ""),
+        (f"{command} <&-", 0, ""),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env=os.environ | configured,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, line
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_it_only_watches_when_told_to(

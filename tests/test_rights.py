@@ -3,6 +3,7 @@
 import gzip
 import json
 import shlex
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ MAY_WATCH = [
 ]
 
 
-def told(permissions: Permissions) -> list[str]:
+def told(permissions: Mapping[str, object]) -> list[str]:
     return [right.text for right in read_rights(permissions).each]
 
 
@@ -97,6 +98,22 @@ def test_what_is_granted_on_the_root_reaches_all_of_it_where_it_is_handed_down()
     assert [each.top for each in read_rights({"/": {"Sys.Audit": 0}}).missing] == [
         *("/nodes", "/vms", "/storage")
     ]
+
+
+def test_a_role_that_denies_all_leaves_its_path_out() -> None:
+    """As NoAccess on /vms does, under all rights on /: Proxmox lists the other tops."""
+    everything = {"Sys.Audit": 1, "Datastore.Audit": 1} | BOTH
+    listed = dict.fromkeys(("/", "/access", "/nodes", "/storage"), everything)
+    assert told(listed)[2:] == [
+        "Watch machines: no (VM.Audit on /vms is missing)",
+        "Watch storages: yes (Datastore.Audit on /storage)",
+        "Power: no (VM.PowerMgmt on /vms is missing)",
+    ]
+
+
+@pytest.mark.parametrize("odd", [None, [], ["VM.Audit"], "x", 1])
+def test_an_odd_answer_allows_nothing(odd: object) -> None:
+    assert [each.top for each in read_rights(WATCH | {"/vms": odd}).missing] == ["/vms"]
 
 
 def test_watching_a_part_is_no_mistake() -> None:

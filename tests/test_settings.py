@@ -1,5 +1,6 @@
 """The five variables: what is read, what is refused, and what is said about it."""
 
+import os
 import re
 import string
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from src import server
 from src.client import ProxmoxClient
+from src.env_file import EnvFile
 from src.errors import ProxmoxError
-from src.settings import PLACEHOLDERS, EnvFile, Settings, describe
+from src.settings import PLACEHOLDERS, Settings, describe
 from tests.cluster import SECRET
 from tests.conftest import Call
 
@@ -137,14 +139,14 @@ URL_SAYS = "({}), e.g. https://pve.example.com"
     [
         (URL, URLS, f"is not https://host:port {URL_SAYS}"),
         (URL, NO_URLS, f"is not a URL {URL_SAYS}"),
-        (URL, ["http://pve:8006"], f"{IN_CLEAR} {URL_SAYS}"),
+        (URL, ["http://pve:8006"], f"{IN_CLEAR}, e.g. https://pve.example.com"),
         (USER, USERS, "is malformed ({}), e.g. mcp@pve or root@pam"),
         (TOKEN_ID, TOKEN_IDS, "is malformed, e.g. mcp-token or mcp@pve!mcp-token"),
         (TOKEN_ID, ["root@pam!mcp-token"], OTHERS),
         (TOKEN_SECRET, ["a b", "a\nb", "sé", "a\x00"], f"is malformed, e.g. {UUID}"),
         (VERIFY, ["no", "1", "yes"], "is {}, neither true nor false nor the path of a CA file"),
         (VERIFY, ["/no/such.pem"], ("is {}, which is not there: correct the path, or in a "
-         "container mount the file by its whole path, -v /whole/path/to/pve-root-ca.pem:"
+         "container mount the file by its absolute path, -v /absolute/path/to/pve-root-ca.pem:"
          "/pve-root-ca.pem:ro")),
     ],
 )  # fmt: skip
@@ -163,7 +165,22 @@ def test_no_password_and_no_secret_is_shown_though_it_stands_in_the_wrong_place(
 ):
     for name in (URL, USER, TOKEN_ID, VERIFY):
         assert "is" in refused(GOOD | {name: f"x {SECRET}"})
-    assert "(https://***@pve)" in refused(GOOD | {URL: "https://root:hunter2@pve"})
+    for url in (
+        *(
+            "https://root:hunter2@pve",
+            "root:hunter2@pve:8006",
+            "https://a:hunter2/@pve",
+        ),
+        *("https:/root:hunter2@pve", "ftp://pve/?password=hunter2"),
+    ):
+        assert "hunter2" not in refused(GOOD | {URL: url}), url
+        ((_, shown, _), *_) = describe({URL: url}, EnvFile())
+        assert "hunter2" not in shown
+    for token_id in (UUID, f"mcp@pve!a{UUID[1:]}", f"a{UUID[1:]}"):
+        said = refused(GOOD | {TOKEN_ID: token_id})
+        assert said.startswith("The server is not configured. PROXMOX_TOKEN_ID ")
+        assert UUID[1:] not in said
+    assert "TOKEN_ID has the form of a secret: it is the token's name" in said
     assert len(refused(GOOD | {USER: "x" * 1000})) < 250
 
 
@@ -189,12 +206,54 @@ def test_all_that_is_missing_is_told_at_once(environ: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", [*GOOD, VERIFY])
-@pytest.mark.parametrize("value", ["${{{}}}", "${{env:{}}}", "${}", "%{}%"])
+@pytest.mark.parametrize(
+    "value", ["${{{}}}", "${{env:{}}}", "${}", "%{}%", "{{{{{}}}}}"]
+)
 def test_what_a_client_did_not_expand_is_called_that(name: str, value: str) -> None:
     value = value.format(name)
+    what = "path" if name == VERIFY else "value"
     assert (
-        f"{name} is {value}, a variable that was not expanded: write the value itself"
+        f"{name} is {value}, where a variable was not expanded: write the {what} itself"
     ) in refused(GOOD | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (VERIFY, "${HOME}/ca.pem"),
+        (VERIFY, "%USERPROFILE%\\ca.pem"),
+        (URL, "https://${HOST}:8006"),
+        (USER, "$USER@pve"),
+    ],
+)
+def test_a_variable_within_a_value_is_found(name: str, value: str) -> None:
+    said = f"{name} is {value}, where a variable was not expanded"
+    assert said in refused(GOOD | {name: value})
+
+
+def test_what_cannot_be_a_secret_is_refused() -> None:
+    for secret in ("<secret>", f"PVEAPIToken=mcp@pve!t={UUID}", f"mcp@pve!t={UUID}"):
+        assert "TOKEN_SECRET is malformed" in refused(GOOD | {TOKEN_SECRET: secret})
+
+
+def test_a_url_of_the_example_without_its_port_is_still_the_examples() -> None:
+    said = refused(GOOD | {URL: "https://your-proxmox-host/"})
+    assert (
+        "URL is missing: it is still the example's, https://your-proxmox-host/" in said
+    )
+
+
+def test_a_certificate_in_place_of_its_path() -> None:
+    assert "is a certificate: it is the path of one's file" in refused(
+        GOOD | {VERIFY: "-----BEGIN CERTIFICATE-----\nMIIB\n"}
+    )
+
+
+def test_a_blank_variable_that_hides_one_of_the_file_is_called_that() -> None:
+    with pytest.raises(ProxmoxError) as caught:
+        Settings.from_env(GOOD | {USER: ""}, EnvFile("/x/.env", {USER: "a@pve"}, True))
+    said = "PROXMOX_USER is missing: it is blank in the environment, which wins, e.g."
+    assert said in str(caught.value)
 
 
 def test_a_path_in_double_quotes_may_have_a_line_break_in_it() -> None:
@@ -299,19 +358,49 @@ def test_an_env_file_that_begins_with_a_byte_order_mark_is_read(env_file: Path) 
 def test_an_env_file_that_cannot_be_opened(
     env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    os.mkfifo(env_file)
+    with pytest.raises(
+        ProxmoxError, match=r"it is no regular file\. Remove it, or set"
+    ):
+        server.client()
+    env_file.unlink()
     env_file.mkdir()
-    with pytest.raises(ProxmoxError, match=r"/\.env cannot be read: it is a folder\.$"):
+    with pytest.raises(
+        ProxmoxError, match=r"it is a folder\. Remove it, or set the va"
+    ):
         server.client()
     env_file.rmdir()
 
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(
-        ProxmoxError, match=r"/\.env cannot be read: Permission denied\.$"
+        ProxmoxError, match=r"Permission denied\. Let this user read it "
     ):
         server.client()
+    # Somebody else's, where the environment has all that is needed.
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    assert server.client().settings.user == "mcp@pve"
+
+
+def test_a_working_directory_that_is_gone_has_no_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert not EnvFile.read().there
+    assert ", as this folder is not: correct" in refused(GOOD | {VERIFY: "ca.pem"})
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_path_that_is_not_utf_8_can_be_told() -> None:
+    said = refused(GOOD | {VERIFY: "/caf\udce9/ca.pem"})
+    assert "is '/caf\\udce9/ca.pem'" in said
+    assert said.encode()
 
 
 def test_what_was_read_is_told_by_its_whole_path(env_file: Path) -> None:
@@ -320,7 +409,9 @@ def test_what_was_read_is_told_by_its_whole_path(env_file: Path) -> None:
             server.client()
         return caught.value.advice
 
-    assert said() == f"Only the environment was read: there is no file {env_file}."
+    assert said() == (
+        f"Only the environment was read, for there is no {env_file} (docker run: --env-file)."
+    )
     env_file.write_text("PROXMOX_URL\n")
     read = f"Read were the environment, which wins, and {env_file}."
     assert said() == read

@@ -1,5 +1,6 @@
 """Certificates over a real connection: each cause by its own name, and Python 3.13's way."""
 
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakepve.certs import make_cert
 
 from src import server, trust
+from src.environment import BUNDLES
 from tests.certificates import Authority
 from tests.conftest import Answer, Call
 from tests.test_api import Start, peer
@@ -90,7 +93,7 @@ def test_a_name_that_the_certificate_does_not_have(
 @pytest.mark.parametrize(
     ("begins", "says"),
     [
-        (-60, "it, or its CA's, has expired. Renew it on the node: pvecm updatecerts"),
+        (-60, "it has expired. Renew it on the node: pvecm updatecerts"),
         (10, "it is not valid yet, so one of the two clocks is wrong. Compare `date`"),
     ],
 )
@@ -101,9 +104,25 @@ def test_a_certificate_out_of_its_time(
     assert f"its certificate is not trusted: {says}" in text
 
 
-def test_a_certificate_of_a_ca_that_nobody_gave(
-    meet: Meet, authority: Authority
+def test_a_ca_out_of_its_time(meet: Meet, tmp_path: Path) -> None:
+    old = Authority(tmp_path, begins=-60)
+    text = meet(old.server(), old.path).text
+    assert f"the CA in {old.path} has expired. Copy /etc/pve/pve-root-ca.pem" in text
+
+
+def test_a_self_signed_certificate_in_place_of_another(
+    meet: Meet, authority: Authority, tmp_path: Path
 ) -> None:
+    certificate, key, _ = make_cert(tmp_path)
+    text = meet((certificate, key), authority.path).text
+    assert f"it is self-signed, and not the one in {authority.path}. Check" in text
+
+
+def test_a_certificate_of_a_ca_that_nobody_gave(
+    meet: Meet, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in BUNDLES:
+        monkeypatch.delenv(name, raising=False)
     text = meet(authority.server(), "true").text
     assert "no CA that is known here signed it" in text
     assert "PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA" in text
@@ -134,7 +153,7 @@ def test_a_nodes_own_certificate_in_place_of_its_ca(
 # --- The file of a CA -----------------------------------------------------------------
 
 AGAIN = "copy /etc/pve/pve-root-ca.pem from a node once more"
-MOUNT = "-v /whole/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro"
+MOUNT = "-v /absolute/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro"
 PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
 
 
@@ -142,11 +161,12 @@ PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
     ("content", "says"),
     [
         (None, (f"is not there: correct the path, or in a container mount the file by its "
-         f"whole path, {MOUNT}")),
+         f"absolute path, {MOUNT}")),
         ("", f"is empty: {AGAIN}"),
         (" \n", f"is empty: {AGAIN}"),
         ("<html>", f"has no certificate in it (-----BEGIN CERTIFICATE-----): {AGAIN}"),
-        ("\x30\x82\x01", f"has no certificate in it (-----BEGIN CERTIFICATE-----): {AGAIN}"),
+        ("\x30\x82\x01", "is in DER form: openssl x509 -inform der -in it -out ca.pem makes a PEM"),
+        ("\xff\xfe-\0", "is UTF-16, as PowerShell's > writes it: copy it with scp or cp"),
         ("-----BEGIN PRIVATE KEY-----", ("is a private key, which belongs nowhere but where it "
          f"was made: {AGAIN}")),
         (PEM.format("broken"), f"has a certificate in it that cannot be read: {AGAIN}"),
@@ -164,12 +184,16 @@ def test_a_folder_a_path_that_is_none_and_a_file_that_is_well(
 ) -> None:
     assert trust.wrong_with(str(tmp_path)) == (
         "is a folder, as Docker makes one where the file to mount is missing: remove it, and "
-        f"mount the file by its whole path, {MOUNT}"
+        f"mount the file by its absolute path, {MOUNT}"
     )
     assert trust.wrong_with("a\0b") == "cannot be read: it is no path"
     assert trust.wrong_with("x" * 300) == "cannot be read: File name too long"
     assert trust.wrong_with(authority.path) == ""
     assert "is not there" in trust.wrong_with(f"{authority.path}/x")
+    os.mkfifo(tmp_path / "pipe")
+    assert (
+        trust.wrong_with(f"{tmp_path}/pipe") == "is no regular file: copy it into one"
+    )
     monkeypatch.chdir(tmp_path)
     assert f"is not there in {tmp_path}: " in trust.wrong_with("ca.pem")
 
@@ -179,5 +203,5 @@ def test_a_file_that_this_user_may_not_read(monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    says = "cannot be read by this user: chmod 644 it where it lies"
+    says = "cannot be read by this user: chmod 644 it, and 755 the folders above it"
     assert trust.wrong_with("/ca.pem") == says
