@@ -22,6 +22,7 @@ from src.tasks import latest_failure, lock_holder
 
 POWER_PATIENCE = 45.0  # MCP clients commonly give up at 60 s
 LOG_PATIENCE = 2.0
+SETTLE_PATIENCE = 2.0
 CUT_PATIENCE = 10.0  # a container that is cut short needs 7 s until it is stopped
 
 # What a forced stop makes of the task of a graceful one, of a VM and of a container.
@@ -181,9 +182,13 @@ def _failed(api: Api, order: Order, status: str) -> PowerResult:
     """Raise what the task has ended with, unless the goal is reached all the same."""
     action = order.action
     after = look(guest.read_state, api, order.found)
-    if isinstance(after, Machine) and after.status == "running" and not after.uptime:
-        # A container whose start has failed still says so for a moment.
-        after = _look_until_stopped(api, order)
+    if (
+        action == "start"
+        and isinstance(after, Machine)
+        and (after.status, after.uptime) == ("running", 0)
+        and "already running" not in status
+    ):  # a container whose start has failed says so for a moment
+        after = _look_until_stopped(api, order, SETTLE_PATIENCE)
     if status in CUT_SHORT and action in ("shutdown", "reboot"):
         after = _look_until_stopped(api, order)
         if isinstance(after, Machine) and after.status == "stopped":
@@ -215,8 +220,10 @@ def _overtaken(
     return replace(order.result(after, advice.overtaken(after)), changed=False)
 
 
-def _look_until_stopped(api: Api, order: Order) -> Machine | ProxmoxError:
-    with within(min(CUT_PATIENCE, max(time_left(), 2.0))):
+def _look_until_stopped(
+    api: Api, order: Order, patience: float = CUT_PATIENCE
+) -> Machine | ProxmoxError:
+    with within(min(patience, max(time_left(), 2.0))):
         for _ in _ticks(order):
             after = look(guest.read_state, api, order.found)
             if isinstance(after, Machine) and after.status == "stopped":

@@ -1,5 +1,6 @@
 """The fake cluster, the tools called through a real MCP client, and the secret kept."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ Call = Callable[..., Answer]
 # A busy machine is no failure.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_unconfigure() -> None:
+    """What the fake's requests that still hang say at the very end is no news."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 @pytest.fixture(params=["auto", "legacy"])

@@ -73,7 +73,7 @@ async def show(environ: dict[str, str], calls: Calls = CALLS) -> None:
 
 def tell(environ: dict[str, str]) -> None:
     """How a server on this computer is pointed at the fake cluster."""
-    print("For .env:\n")
+    print("For the .env of a local Python:\n")
     print("\n".join(f"{name}={value}" for name, value in environ.items()))
     print("\nFor the Inspector:\n")
     options = " ".join(f"-e {name}='{value}'" for name, value in environ.items())
