@@ -212,6 +212,12 @@ def test_the_picture_of_the_readme_is_what_the_demo_shows_today() -> None:
     assert len(drawn) > 30
 
 
+def test_the_readme_can_be_read_in_one_sitting() -> None:
+    folded = re.findall(r"<details>.*?</details>", README, re.DOTALL)
+    assert len(README) <= 26_000
+    assert len(README) - sum(map(len, folded)) <= 17_000
+
+
 def test_the_links_within_the_readme_lead_somewhere() -> None:
     titles = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
     anchors = {
