@@ -6,8 +6,7 @@ look            one look within a longer wait
 time_left       the seconds that are left of the scope
 scoped          a call for another thread, within the scope of this one
 Api             GET and the four POSTs over proxmoxer, every failure a ProxmoxError
-Transport       the gate below it
-Peer            the other end of a connection
+Transport       what leaves: the gate, the deadline, TLS
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,9 +25,10 @@ from urllib.parse import urlsplit
 import requests
 from proxmoxer import ResourceException  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import LocationValueError
 
 from src.connection import unanswered
-from src.environment import untrustworthy
+from src.environment import tls_unavailable
 from src.errors import ProxmoxError
 from src.failures import (
     invalid_target,
@@ -41,7 +40,7 @@ from src.failures import (
 from src.models import MAX_NODE_NAME, MAX_VM_ID, MIN_VM_ID, NODE_PATTERN
 from src.rows import Row
 from src.settings import Settings
-from src.trust import tls_context
+from src.trust import Peer, tls_context
 
 T = TypeVar("T")
 
@@ -52,7 +51,7 @@ READ_TIMEOUT = 30.0  # pveproxy gives up on another node after 30 s too
 LOOK_PATIENCE = 10.0
 MAX_REQUESTS = 32  # in flight; a list asks a node for two things at most
 
-OWN = (400, 401, 403, 500)  # what Proxmox says itself, so that others may be told apart
+PROXMOX_STATUSES = (400, 401, 403, 500)  # and what others answer in its place
 POWER_PATH = r".*/nodes/[\w-]+/(qemu|lxc)/\d+/status/(start|stop|shutdown|reboot)"
 
 
@@ -170,26 +169,9 @@ class Api:
         except OSError as error:  # as all of requests' are
             seconds = time.monotonic() - began
             raise unanswered(error, self.settings, seconds, node) from None
-        except (KeyError, TypeError, AttributeError, RecursionError):
-            # proxmoxer's own, for JSON that is not Proxmox's.
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            # proxmoxer's own, for JSON that is not Proxmox's, or a redirect of bad bytes.
             raise not_the_api(self.settings) from None
-
-
-@dataclass(frozen=True)
-class Peer:
-    """The other end of a TLS connection; of a certificate that is not checked, nothing."""
-
-    protocol: str  # TLSv1.3
-    names: tuple[str, ...] = ()
-    expires: float | None = None  # seconds since the epoch
-
-    @classmethod
-    def of(cls, sock: ssl.SSLSocket) -> Peer:
-        certificate: Any = sock.getpeercert() or {}
-        names = tuple(name for _, name in certificate.get("subjectAltName", ()))
-        end = certificate.get("notAfter")
-        expires = ssl.cert_time_to_seconds(end) if end else None
-        return cls(sock.version() or "", names, expires)
 
 
 class Transport(HTTPAdapter):
@@ -212,6 +194,9 @@ class Transport(HTTPAdapter):
         )
         return host, pool | {"ssl_context": self._context(verify)}
 
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, proxy_ssl_context=self._tls, **options)
+
     def cert_verify(self, *_: Any) -> None:
         """The context has the CAs; requests would read them for each connection."""
 
@@ -221,7 +206,7 @@ class Transport(HTTPAdapter):
                 try:
                     self._tls = tls_context(verify)
                 except (OSError, ValueError):
-                    raise untrustworthy(verify) from None
+                    raise tls_unavailable(verify) from None
             return self._tls
 
     def send(
@@ -239,14 +224,14 @@ class Transport(HTTPAdapter):
             if left <= 0:
                 raise too_late()
             kwargs["timeout"] = (min(CONNECT_TIMEOUT, left), min(READ_TIMEOUT, left))
-            response = super().send(request, *args, **kwargs)
+            response = self._sent(request, *args, **kwargs)
             sock = getattr(response.raw.connection, "sock", None)
             if self.peer is None and isinstance(sock, ssl.SSLSocket):
                 self.peer = Peer.of(sock)
             _ = response.content  # read while it has its place
         finally:
             self._places.release()
-        if response.status_code in OWN and not _in_its_form(response):
+        if response.status_code in PROXMOX_STATUSES and not _in_its_form(response):
             raise not_proxmox(self._settings, response.status_code)
         if response.status_code >= 400:
             # proxmoxer tells the reason phrase, the first line only and lost on the way
@@ -257,6 +242,17 @@ class Transport(HTTPAdapter):
                 log.debug("an error without a message in its body")
         return response
 
+    def _sent(self, *args: Any, **kwargs: Any) -> requests.Response:
+        try:
+            return super().send(*args, **kwargs)
+        except requests.exceptions.SSLError:
+            # A file of CAs that has been mended counts from the next call on.
+            self._tls = None
+            self.proxy_manager.clear()
+            raise
+        except (LocationValueError, UnicodeError):  # PROXMOX_URL was checked
+            raise requests.exceptions.InvalidProxyURL from None
+
 
 def _in_its_form(response: requests.Response) -> bool:
     """Whether an error is Proxmox VE's: {"data": null, ...}, no body, or its words."""
@@ -265,8 +261,9 @@ def _in_its_form(response: requests.Response) -> bool:
     if response.status_code == 403 and "Permission check" in response.reason:
         return True
     try:
-        return isinstance(response.json(), dict) and (
-            "data" in response.json() or response.status_code not in (401, 403)
-        )
+        body = response.json()
     except ValueError:
         return response.status_code != 403 and not response.content
+    if response.status_code in (401, 403):
+        return isinstance(body, dict) and "data" in body
+    return isinstance(body, dict)

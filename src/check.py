@@ -11,20 +11,20 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 
-from src.api import Peer
 from src.client import ProxmoxClient
 from src.env_file import EnvFile
 from src.environment import proxy_variable
 from src.errors import ProxmoxError
 from src.rights import Right, grant
+from src.rows import some_of
 from src.settings import Settings, describe, read_settings
 from src.texts import (
     Filters,
     infrastructure_page,
     machines_page,
-    some_of,
     storage_page,
 )
+from src.trust import Peer
 
 NO_FILTERS: Filters = {"node": None, "status": None, "name": None}
 # What a line begins with that says that something is not well.
@@ -38,6 +38,14 @@ def check(tools: Collection[str]) -> bool:
     Asks GET /version and /access/permissions, and what the three lists ask. A token that
     may only watch is well: it is often meant so.
     """
+    try:
+        return _checked(tools)
+    except OSError as error:  # `--check | head`, a full disk
+        sys.stderr.write(f"The check cannot be written: {error.strerror}\n")
+        return False
+
+
+def _checked(tools: Collection[str]) -> bool:
     well = _say("Settings", _settings())
     if well:
         client = ProxmoxClient(read_settings())
@@ -146,9 +154,9 @@ def _rights(client: ProxmoxClient, power: bool) -> Iterator[str]:
     rights, settings = client.get_rights(), client.settings
     for right in rights.each:
         yield right.text
-    if rights.beyond:
+    if rights.excess:
         yield (
-            f"Beyond what any tool needs: {some_of(rights.beyond)}. Whoever gets hold of the "
+            f"Beyond what any tool needs: {some_of(rights.excess)}. Whoever gets hold of the "
             "token can use that, too."
         )
     if rights.missing:

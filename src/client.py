@@ -9,7 +9,7 @@ from __future__ import annotations
 from proxmoxer import ProxmoxAPI  # type: ignore[import-untyped]
 
 from src import notes
-from src.api import Api, Peer, check_target
+from src.api import Api, check_target
 from src.attention import needs_attention
 from src.environment import from_environment, verifier
 from src.fanout import Progress, ask_nodes
@@ -30,6 +30,7 @@ from src.power import Cancelled, switch
 from src.rights import Rights, read_rights
 from src.rows import read_cluster, read_node, read_node_resources, text
 from src.settings import Settings
+from src.trust import Peer
 
 # A node checks its storages one after another, and a dead NFS server costs it 10 s.
 STORAGE_PATIENCE = 30.0

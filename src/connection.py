@@ -7,7 +7,6 @@ too_slow      no answer in the time that there was
 from __future__ import annotations
 
 import errno
-import os
 import re
 import socket
 import ssl
@@ -16,14 +15,15 @@ from http.client import BadStatusLine, LineTooLong, responses
 import requests
 
 from src.environment import (
-    bundle_of_environment,
+    from_environment,
     no_proxy_variable,
     proxy_variable,
+    verifier,
 )
 from src.errors import ProxmoxError
 from src.failures import not_the_api
 from src.settings import Settings
-from src.trust import has_a_ca, has_expired
+from src.trust import has_a_ca, has_expired, wrong_with
 
 UNTRUSTED = "its certificate is not trusted: "
 UNVERIFIED = "; or, on a network you trust, PROXMOX_VERIFY_SSL=false."
@@ -77,11 +77,14 @@ NOT_YET = (
 )
 BAD = (
     UNTRUSTED + "{reason}",
-    "Renew it on the node: pvecm updatecerts --force" + UNVERIFIED,
+    "Renew it, or the CA that signed it" + UNVERIFIED,
 )
+VERIFY_CODES = (2, 9, 10, 18, 19, 20, 21, 62, 64)  # OpenSSL's
 UNREACHABLE = (
     errno.EHOSTUNREACH,
+    errno.EHOSTDOWN,
     errno.ENETUNREACH,
+    errno.ENETDOWN,
     errno.EADDRNOTAVAIL,
     errno.EAFNOSUPPORT,
     errno.EINVAL,  # a route that is a black hole, an IPv6 address without its zone
@@ -115,6 +118,10 @@ FORBIDDEN = (
     "this system forbids the connection",
     "Check its firewall, and what the client that started this server may reach.",
 )
+NO_SOCKET = (
+    "no socket is left here",
+    "Try again in a minute, or restart this server.",
+)
 NO_CONNECTION = (
     "no connection in {seconds} s",
     "Check PROXMOX_URL, the network and the firewall.",
@@ -138,13 +145,17 @@ PLAIN_PROXY = (
     "the proxy of {proxy} speaks no TLS",
     "Write http:// in {proxy}, or put {host} into {no_proxy} to go past it.",
 )
+UNTRUSTED_PROXY = (
+    "the proxy of {proxy} has a certificate that is not trusted ({reason})",
+    PAST_PROXY,
+)
 ODD_PROXY = (
     "the proxy of {proxy} cannot be used: it must be http://host:port, and no SOCKS",
     PAST_PROXY,
 )
 
 # What is none of HTTP's, or leads somewhere else.
-OTHERS_WORDS = (
+NOT_HTTP = (
     requests.TooManyRedirects,
     requests.exceptions.ContentDecodingError,
     requests.exceptions.InvalidHeader,
@@ -157,6 +168,7 @@ OTHERS_WORDS = (
 TABLE: tuple[tuple[type[BaseException], tuple[int, ...], str, str, str], ...] = (
     (requests.exceptions.ProxyError, (407,), "refused", *PROXY_LOGIN),
     (requests.exceptions.ProxyError, tuple(range(300, 600)), "refused", *PROXY_REFUSES),
+    (requests.exceptions.ProxyError, VERIFY_CODES, "refused", *UNTRUSTED_PROXY),
     (requests.exceptions.ProxyError, (ssl.SSL_ERROR_SSL,), "refused", *PLAIN_PROXY),
     (requests.exceptions.ProxyError, (), "refused", *NO_PROXY),
     # PROXMOX_URL was checked: what is wrong is a proxy's.
@@ -176,6 +188,7 @@ TABLE: tuple[tuple[type[BaseException], tuple[int, ...], str, str, str], ...] = 
     (requests.ConnectTimeout, (), "refused", *NO_CONNECTION),
     # Perhaps after it has left.
     (OSError, UNREACHABLE, "broken", *NO_ROUTE),
+    (OSError, (errno.EMFILE, errno.ENFILE, errno.ENOBUFS), "broken", *NO_SOCKET),
     (PermissionError, (), "broken", *FORBIDDEN),
     (TimeoutError, (), "timeout", *NO_ANSWER),
     (requests.Timeout, (), "timeout", *NO_ANSWER),
@@ -188,7 +201,7 @@ def unanswered(
 ) -> ProxmoxError:
     """What it means that no answer came, `seconds` after the request."""
     root = _root_cause(error)
-    if isinstance(error, OTHERS_WORDS) or (
+    if isinstance(error, NOT_HTTP) or (
         isinstance(root, BadStatusLine | LineTooLong)
         and not isinstance(root, ConnectionError)
     ):
@@ -204,11 +217,11 @@ def unanswered(
     named = {
         "reason": _reason(root, number),
         "seconds": f"{seconds:.0f}",
-        "proxy": proxy or "the environment",
+        "proxy": proxy,
         "no_proxy": no_proxy_variable(),
         "host": settings.host,
         "ca": settings.verify_ssl,
-        "bundle": bundle_of_environment(),
+        "bundle": verifier(from_environment(settings)[1]),
     }
     cause, advice = (
         word.format_map(named) for word in _at_hand(tuple(words), settings)
@@ -230,9 +243,9 @@ def _at_hand(words: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
     if words in (NO_NAME, NO_DNS) and ":" in settings.host:
         return NO_IPV6
     ca = settings.verify_ssl
-    if words == UNKNOWN_CA and ca is True and bundle_of_environment():
+    if words == UNKNOWN_CA and ca is True and from_environment(settings)[1] is not True:
         return BUNDLE
-    if isinstance(ca, bool) or not os.path.exists(ca):
+    if isinstance(ca, bool) or wrong_with(ca):
         return words
     if words == EXPIRED and has_expired(ca):
         return EXPIRED_CA

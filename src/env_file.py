@@ -27,11 +27,11 @@ class EnvFile:
     problem: ProxmoxError | None = None  # why it cannot be read
 
     @classmethod
-    def read(cls, name: str = ".env") -> EnvFile:
+    def read(cls) -> EnvFile:
         try:
-            path = os.path.abspath(name)
+            path = os.path.abspath(".env")
         except OSError:  # the working directory is gone
-            return cls(name)
+            return cls(".env")
         try:
             if os.path.exists(path) and not os.path.isfile(path):
                 kind = "a folder" if os.path.isdir(path) else "no regular file"
@@ -55,6 +55,8 @@ class EnvFile:
     @property
     def about(self) -> str:
         """What was read, for those who look for a mistake."""
+        if self.problem:
+            return str(self.problem)
         if not self.path:
             return ""
         if not self.there:
@@ -64,7 +66,7 @@ class EnvFile:
             )
         lines = ", ".join(map(str, self.unread))
         unread = f" Line {lines} of it is no NAME=value." if lines else ""
-        return f"Read were the environment, which wins, and {self.path}.{unread}"
+        return f"The environment, which wins, and {self.path} were read.{unread}"
 
 
 def _unreadable(path: str, reason: str, advice: str) -> EnvFile:

@@ -4,14 +4,14 @@ from_environment    proxies and CAs for the requests to one address
 verifier            by what a certificate is verified
 proxy_variable      where a proxy on the way to an address comes from
 no_proxy_variable   what goes past it
-bundle_of_environment    the CAs that take the public ones' place
 bundle_variable     where a bundle of CAs comes from
-untrustworthy       what keeps TLS from being set up, by the name of its variable
+tls_unavailable     what keeps TLS from being set up, by the name of its variable
 """
 
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import requests
 from requests.utils import get_environ_proxies
@@ -29,7 +29,7 @@ def from_environment(settings: Settings) -> tuple[dict[str, str], bool | str]:
     merged = requests.Session().merge_environment_settings(
         settings.address, {}, None, settings.verify_ssl, None
     )
-    return dict(merged["proxies"]), merged["verify"] or False
+    return dict(merged["proxies"]), cast(bool | str, merged["verify"])
 
 
 def proxy_variable(address: str) -> str:
@@ -51,14 +51,6 @@ def bundle_variable(verify: bool | str) -> str:
     return names[0] if names else ""
 
 
-def bundle_of_environment() -> str:
-    """The CAs that requests takes in the public ones' place: path and variable, or ""."""
-    for name in BUNDLES:
-        if path := os.environ.get(name):
-            return f"{path} of {name}"
-    return ""
-
-
 def verifier(verify: bool | str) -> str:
     """By what a certificate is verified, in words; "" where it is not."""
     if isinstance(verify, bool):
@@ -67,18 +59,16 @@ def verifier(verify: bool | str) -> str:
     return f"{verify} of {variable}" if variable else verify
 
 
-def untrustworthy(verify: bool | str) -> ProxmoxError:
+def tls_unavailable(verify: bool | str) -> ProxmoxError:
     """What keeps TLS from being set up, by the name of the variable that it is in."""
-    log = os.environ.get("SSLKEYLOGFILE", "")
-    if log and not os.access(
-        log if os.path.exists(log) else os.path.dirname(log), os.W_OK
-    ):
-        return ProxmoxError(
-            f"SSLKEYLOGFILE is {log}, which cannot be written", "Unset it.", "refused"
-        )
+    problem = "" if isinstance(verify, bool) else wrong_with(verify)
+    log = os.environ.get("SSLKEYLOGFILE")
+    if log and not problem:
+        said = f"SSLKEYLOGFILE is {log}, which cannot be written"
+        return ProxmoxError(said, "Unset it.", "refused")
     name, advice = "PROXMOX_VERIFY_SSL", ""
     if variable := bundle_variable(verify):
         name, own = variable, "PROXMOX_VERIFY_SSL to the path of Proxmox's own CA"
         advice = f"Or unset {name}, and set {own}."
-    problem = wrong_with(str(verify)) or "cannot be used"
-    return ProxmoxError(f"{name} is {verify}, which {problem}", advice, "refused")
+    said = f"{name} is {verify}, which {problem or 'cannot be used'}"
+    return ProxmoxError(said, advice, "refused")

@@ -11,7 +11,7 @@ class ProxmoxError(Exception):
     """A failure in words for the person and the model that read it.
 
     `cause` says what happened, `advice` what to do next. `code` is the HTTP status, or
-    "refused" (it never left), "dropped", "broken" (the line, perhaps after it left),
+    "refused" (it never reached Proxmox), "dropped", "broken" (the line, perhaps after it left),
     "timeout" or "not the API"; "" for what was found before anything was sent.
     """
 

@@ -108,7 +108,7 @@ def _forbidden(said: str, settings: Settings) -> ProxmoxError:
     match = re.search(r"\((/[^,\s]*), ([A-Za-z.]+)", said)
     if match is None:
         return ProxmoxError(
-            f"Proxmox does not allow this to the token {token}: {said}",
+            f"Proxmox does not allow this to the token {token}: {said or 'no reason'}",
             "Grant the privilege to the user and to the token; the README lists them.",
             403,
         )

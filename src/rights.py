@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from src.rows import some_of
 from src.settings import Settings
-from src.texts import some_of
 
 # The role for each privilege. A role on a deeper path replaces the one from above, so the
 # one for power has what watching needs as well.
@@ -62,7 +62,7 @@ class Rights:
     """All that the tools need, and what the token has beyond it."""
 
     each: list[Right]
-    beyond: list[str]  # privileges that no tool uses
+    excess: list[str]  # privileges that no tool uses
 
     @property
     def missing(self) -> list[Right]:
@@ -103,7 +103,8 @@ def _right(permissions: Permissions, purpose: str, privilege: str, top: str) -> 
     if permissions.get(top, {}).get(privilege):
         but = [path for path in deeper if path not in has]
         return Right(purpose, privilege, top, True, but)
-    pools = sorted(path for path in has if path.split("/")[1] == "pool")
+    reached = has if top in ("/vms", "/storage") else set()
+    pools = sorted(path for path in reached if f"{path}/".startswith("/pool/"))
     some = [path for path in deeper if path in has]
     return Right(purpose, privilege, top, False, pools + some)
 

@@ -3,6 +3,7 @@
 Row                                    an object as Proxmox answers it
 number, fraction, integer, text, flag  one value of it
 clean                                  what others wrote, fit to be read
+some_of                                the first of many names
 read_task                              from /nodes/{node}/tasks
 read_cluster                           name and quorum, from /cluster/status
 read_node                              from /nodes
@@ -50,6 +51,12 @@ def fraction(value: Any) -> float | None:
 
 def text(value: Any, most: int = MAX_NAME) -> str | None:
     return clean(value, most) or None if value is not None else None
+
+
+def some_of(names: list[str]) -> str:
+    """The first ten of them."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
 
 
 def clean(value: Any, most: int = MAX_LINE) -> str:

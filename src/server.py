@@ -3,6 +3,7 @@
 What tutorials call FastMCP is named MCPServer since version 2 of the SDK.
 
 mcp     the server
+client  the one client of its tools
 main    serves it over stdio, or checks the set-up
 """
 
@@ -213,47 +214,37 @@ WAITING = (
 
 def main() -> None:
     """Serve over stdio until stdin ends, or SIGTERM or SIGINT comes; or check."""
-    options = read_options()
+    options, status = read_options(), 1
     if options.watch_only:
         for name in POWER_TOOLS:
             mcp.remove_tool(name)
-    if options.check:
-        _check()
+    try:
+        if options.check:
+            names = [tool.name for tool in anyio.run(mcp.list_tools)]
+            status = 0 if check(names) else 1
+        else:
+            _serve()
+            status = 0
+    except Exception:
+        log.exception("the server ends")
+    finally:  # though requests may still hang
+        os._exit(status)
+
+
+def _serve() -> None:
     # As PID 1 a process has no default action for signals; and the thread that reads
     # stdin outlives an ordinary exit. Each line on stderr is flushed as it is written.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     if sys.stdin and sys.stdin.isatty():
         sys.stderr.write(WAITING)
-    status = 1
-    try:
-        _look_at_settings()
-        if sys.stdin:  # a closed one has ended
-            mcp.run()
-        status = 0
-    except Exception:
-        log.exception("the server ends")
-    finally:
-        os._exit(status)
-
-
-def _look_at_settings() -> None:
     try:
         if client().settings.verify_ssl is False:
             log.warning("PROXMOX_VERIFY_SSL=false: the certificate is not checked.")
     except ProxmoxError as error:
         log.error("%s", error)
-
-
-def _check() -> None:
-    """Check, and leave at once, though requests may still hang."""
-    status = 1
-    try:
-        status = 0 if check([tool.name for tool in anyio.run(mcp.list_tools)]) else 1
-    except OSError as error:  # `--check | head`, a full disk
-        sys.stderr.write(f"The check cannot be written: {error.strerror}\n")
-    finally:
-        os._exit(status)
+    if sys.stdin:  # a closed one has ended
+        mcp.run()
 
 
 if __name__ == "__main__":

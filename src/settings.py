@@ -146,7 +146,8 @@ def _expected(
 
 def _is_the_examples(name: str, value: str) -> bool:
     return value == PLACEHOLDERS[name] or (
-        name == "PROXMOX_URL" and "//your-proxmox-host" in value
+        name == "PROXMOX_URL"
+        and re.search("//your-proxmox-host([:/]|$)", value) is not None
     )
 
 
@@ -171,22 +172,19 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
     """Host, port and path prefix; one problem more where it is no address of an API."""
     if not url:
         return "", 0, ""
-    wrong = f"is not https://host:port ({_shown(url)})"
+    example = "e.g. https://pve.example.com"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        parts, host, port, wrong = (
-            urlsplit(""),
-            "",
-            None,
-            f"is not a URL ({_shown(url)})",
-        )
-    if parts.scheme == "http":
-        wrong = "starts with http://, which would send the token in clear"
+        problems.append(f"PROXMOX_URL is not a URL ({_shown(url)}), {example}")
+        return "", 0, ""
     prefix = parts.path.strip("/").removesuffix("api2/json").rstrip("/")
     label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-    if (
+    wrong = ""
+    if parts.scheme == "http":
+        wrong = "starts with http://, which would send the token in clear"
+    elif (
         parts.scheme != "https"
         or "@" in parts.netloc
         or port == 0
@@ -195,7 +193,9 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
             r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*", prefix and f"/{prefix}"
         )
     ):
-        problems.append(f"PROXMOX_URL {wrong}, e.g. https://pve.example.com")
+        wrong = f"is not https://host:port ({_shown(url)})"
+    if wrong:
+        problems.append(f"PROXMOX_URL {wrong}, {example}")
     return host, port or 8006, prefix
 
 
@@ -204,23 +204,22 @@ def _parse_verify(value: str, problems: list[str]) -> bool | str:
     value = value or "true"
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
-    wrong, path = "", os.path.expanduser(value)
+    path = os.path.expanduser(value)
+    said = _shown(value) + (f" ({path})" if path != value else "")
+    wrong = ""
     if "BEGIN CERTIFICATE" in value:
-        problems.append(f"{VERIFY} is a certificate: it is the path of one's file")
-        return True
-    if unexpanded := _unexpanded(VERIFY, value):
-        problems.append(f"{VERIFY} {unexpanded}: write the path itself")
-        return True
-    if re.search(r"[\x00-\x1f\x7f]", value):
+        wrong = "is a certificate: it is the path of one's file"
+    elif unexpanded := _unexpanded(VERIFY, value):
+        wrong = f"{unexpanded}: write the path itself"
+    elif re.search(r"[\x00-\x1f\x7f]", value):
         wrong = (
-            "which has a control character in it, as \\n and \\t are in double quotes: "
-            "write the path with forward slashes"
+            f"is {said}, which has a control character in it, as \\n and \\t are in double "
+            "quotes: write the path with forward slashes"
         )
     elif not re.search(r"[/\\.]", value) and not os.path.exists(path):
-        wrong = "neither true nor false nor the path of a CA file"
+        wrong = f"is {said}, neither true nor false nor the path of a CA file"
     elif problem := wrong_with(path):
-        wrong = f"which {problem}"
+        wrong = f"is {said}, which {problem}"
     if wrong:
-        where = f" ({path})" if path != value else ""
-        problems.append(f"{VERIFY} is {_shown(value)}{where}, {wrong}")
+        problems.append(f"{VERIFY} {wrong}")
     return path

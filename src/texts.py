@@ -4,7 +4,7 @@ infrastructure_page, machines_page, storage_page    a tally, the notes, a line a
 Page                                                such a list, in at most MAX_TEXT
 Filters                                             what list_machines was asked for
 fullest_first, bounded                              the order of storages, of notes
-size, duration, percent, count, tally, some_of      figures and names in words
+size, duration, percent, count, tally               figures in words
 """
 
 from __future__ import annotations
@@ -50,12 +50,6 @@ def percent(fraction: float) -> str:
 
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def some_of(names: list[str]) -> str:
-    """The first ten of them."""
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
 
 
 def tally(machines: list[Machine]) -> str:

@@ -167,7 +167,7 @@ def test_missing_settings_end_it_and_say_what_was_read(
     read = f"(from {tmp_path}/.env)"
     assert variables[3] == f"PROXMOX_TOKEN_SECRET: set, not shown {read}"
     assert error.startswith("ERROR: The server is not configured. PROXMOX_URL is missi")
-    assert error.endswith(f"environment, which wins, and {tmp_path}/.env.")
+    assert error.endswith(f"environment, which wins, and {tmp_path}/.env were read.")
     assert said == {}
 
 

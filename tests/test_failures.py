@@ -33,6 +33,8 @@ REFUSED = {
     "--tokens 'mcp@pve!t' --roles McpNode --propagate 0",
     "403 not you": "Proxmox does not allow this to the token mcp@pve!t: not you. Grant the "
     "privilege to the user and to the token; the README lists them.",
+    "403 ": "Proxmox does not allow this to the token mcp@pve!t: no reason. Grant the privilege to "
+    "the user and to the token; the README lists them.",
     "400  got\n  timeout": "Proxmox says: got timeout.",
     "500 ": "Proxmox says: error 500.",
     "500 no quorum?": "Proxmox says: no quorum? Call list_infrastructure: a start needs most nodes "

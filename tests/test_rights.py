@@ -43,7 +43,7 @@ def test_what_a_real_cluster_allows(name: str, power: str) -> None:
     permissions = recording(name)["before"]["/access/permissions"]["data"]
     assert told(permissions) == [*MAY_WATCH, power]
     rights = read_rights(permissions)
-    assert (rights.missing, rights.beyond) == ([], [])
+    assert (rights.missing, rights.excess) == ([], [])
     assert bool(rights.no_power) == (name == "lists-watch")
 
 
@@ -124,7 +124,7 @@ def test_watching_a_part_is_no_mistake() -> None:
 def test_what_no_tool_needs_is_named() -> None:
     more = {"/vms": BOTH | {"VM.Allocate": 1}, "/pool": {"Pool.Audit": 1}}
     rights = read_rights(WATCH | more | {"/": {"Sys.PowerMgmt": 1, "Sys.Audit": 0}})
-    assert rights.beyond == ["Sys.PowerMgmt", "VM.Allocate"]
+    assert rights.excess == ["Sys.PowerMgmt", "VM.Allocate"]
 
 
 @pytest.mark.parametrize(

@@ -393,7 +393,9 @@ def test_a_working_directory_that_is_gone_has_no_env_file(
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert not EnvFile.read().there
-    assert ", as this folder is not: correct" in refused(GOOD | {VERIFY: "ca.pem"})
+    assert ": the working directory no longer exists: correct" in refused(
+        GOOD | {VERIFY: "ca.pem"}
+    )
     monkeypatch.chdir(tmp_path)
 
 
@@ -413,7 +415,7 @@ def test_what_was_read_is_told_by_its_whole_path(env_file: Path) -> None:
         f"Only the environment was read, for there is no {env_file} (docker run: --env-file)."
     )
     env_file.write_text("PROXMOX_URL\n")
-    read = f"Read were the environment, which wins, and {env_file}."
+    read = f"The environment, which wins, and {env_file} were read."
     assert said() == read
     env_file.write_text("PROXMOX_URL='https://pve\nPROXMOX_USER=a@pve\n")
     assert said() == f"{read} Line 1 of it is no NAME=value."
