@@ -52,7 +52,9 @@ class Authority:
             .add_extension(issuer(self.key.public_key()), False)
         )
 
-    def server(self, host: str = "127.0.0.1", begins: int = -1) -> tuple[str, str]:
+    def server(
+        self, host: str = "127.0.0.1", begins: int = -1, named: bool = True
+    ) -> tuple[str, str]:
         """The files of a node's certificate, valid for 30 days, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
@@ -60,15 +62,17 @@ class Authority:
             alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
         except ValueError:
             alternative = x509.DNSName(host)
-        certificate = (
+        builder = (
             self._builder(name, key, begins)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), False)
             .add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False
             )
-            .add_extension(x509.SubjectAlternativeName([alternative]), False)
-            .sign(self.key, hashes.SHA256())
         )
+        if named:
+            names = x509.SubjectAlternativeName([alternative])
+            builder = builder.add_extension(names, False)
+        certificate = builder.sign(self.key, hashes.SHA256())
         files = self.folder / "pve-ssl.pem", self.folder / "pve-ssl.key"
         files[0].write_bytes(certificate.public_bytes(PEM))
         files[1].write_bytes(

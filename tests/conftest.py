@@ -14,6 +14,7 @@ from mcp.types import CallToolResult
 
 from src import server
 from src.client import ProxmoxClient
+from src.environment import BUNDLES
 from src.settings import Settings
 from tests.cluster import SECRET, Cluster, furnish
 
@@ -55,6 +56,16 @@ def _the_secret_is_in_no_output(
     logged = caplog.get_records("call")
     said = [*capfd.readouterr(), *(record.getMessage() for record in logged)]
     assert SECRET not in "".join(said)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_machines_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy or a bundle of CAs that is set here is none of the tests'."""
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in (*BUNDLES, "SSLKEYLOGFILE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -35,13 +35,6 @@ UNKNOWN_CA = (
 RENEW = f"Renew it, or the CA that signed it{UNVERIFIED}"
 
 
-@pytest.fixture(autouse=True)
-def _nothing_of_this_machines_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", *BUNDLES):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 def broken(error: Exception, **attributes: Any) -> requests.ConnectionError:
     vars(error).update(attributes)
     return requests.ConnectionError(error)
@@ -150,11 +143,18 @@ def test_in_a_container_this_computer_is_the_container(host: str) -> None:
 
 def test_an_address_of_ipv6_is_no_name() -> None:
     six = Settings("fd00::5", 8006, "", "mcp@pve", "t", SECRET, True)
-    error = connection.unanswered(broken(socket.gaierror(-9, "x")), six, 0)
-    assert str(error) == (
-        "Cannot talk to https://[fd00::5]:8006: no IPv6 here. Put a name or an IPv4 address into "
-        "PROXMOX_URL; in a container Docker's network must have IPv6."
-    )
+    for number in (-9, socket.EAI_AGAIN):
+        error = connection.unanswered(broken(socket.gaierror(number, "x")), six, 0)
+        assert str(error) == (
+            "Cannot talk to https://[fd00::5]:8006: no IPv6 here. Put a name or an IPv4 address "
+            "into PROXMOX_URL; in a container Docker's network must have IPv6."
+        )
+
+
+def test_a_node_that_is_slow_is_not_the_proxys_fault(monkeypatch: Any) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    assert "proxy" not in str(connection.too_slow(SETTINGS, 10, "pve1"))
+    assert "the proxy of HTTPS_PROXY" in str(connection.too_slow(SETTINGS, 10))
 
 
 def test_what_is_none_of_https_words_is_another_service() -> None:
@@ -209,13 +209,20 @@ def test_a_proxy_that_is_in_the_way_is_told_by_its_variable(
 
 
 def test_a_proxy_that_speaks_no_tls_and_one_that_is_not_trusted(
-    call: Call, peer: Start, monkeypatch: Any
+    call: Call, peer: Start, monkeypatch: Any, tmp_path: Path
 ) -> None:
     url, _ = peer("HTTP/1.1 400 Bad Request\n\n", tls=False)
     monkeypatch.setenv("HTTPS_PROXY", url)
     assert (
         "the proxy of HTTPS_PROXY speaks no TLS. Write http:// in HTTPS_PROXY, or put "
         "127.0.0.1 into NO_PROXY"
+    ) in call("list_machines").text
+    url, _ = peer("", Authority(tmp_path).server())
+    monkeypatch.setenv("HTTPS_PROXY", url)
+    server.client.cache_clear()
+    assert (
+        "the proxy of HTTPS_PROXY has a certificate that is not trusted (unable to get local "
+        "issuer certificate)"
     ) in call("list_machines").text
 
 
@@ -228,7 +235,16 @@ def test_no_proxy_in_lower_case_wins(call: Call, monkeypatch: Any) -> None:
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize(
     "proxy",
-    ["socks5://127.0.0.1:1", "socks5h://x", "http://", "http://a b:1", "ftp://x:1"],
+    [
+        *(
+            "socks5://127.0.0.1:1",
+            "socks5h://x",
+            "http://",
+            "http://a b:1",
+            "ftp://x:1",
+        ),
+        *("http://a..b:3128", "http://me:p€@h:1"),
+    ],
 )
 def test_a_proxy_that_cannot_be_used(
     call: Call, cluster: Cluster, monkeypatch: Any, name: str, proxy: str

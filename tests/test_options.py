@@ -62,6 +62,10 @@ def test_a_check_has_a_status_and_says_the_same_as_a_tool(
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("All is well with the set-up.\n")
     assert "\nMachines\n  11 machines on 3 nodes: 5 running, " in done.stdout
+    demo.pve.cluster_name = "d\u00e9mo"
+    done = run("--check", environ=configured | {"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Cluster d?mo, quorate" in done.stdout
     done = run("--check")
     assert (done.returncode, done.stderr) == (1, "")
     assert "ERROR: The server is not configured." in done.stdout

@@ -403,6 +403,7 @@ def test_a_path_that_is_not_utf_8_can_be_told() -> None:
     said = refused(GOOD | {VERIFY: "/caf\udce9/ca.pem"})
     assert "is '/caf\\udce9/ca.pem'" in said
     assert said.encode()
+    assert str(ProxmoxError("x", "\udce9")).encode()
 
 
 def test_what_was_read_is_told_by_its_whole_path(env_file: Path) -> None:

@@ -6,12 +6,14 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+import requests
 from fakepve.certs import make_cert
 
-from src import server, trust
-from src.environment import BUNDLES
+from src import connection, server, trust
+from src.settings import Settings
 from tests.certificates import Authority
 from tests.conftest import Answer, Call
 from tests.test_api import Start, peer
@@ -117,10 +119,8 @@ def test_a_self_signed_certificate_in_place_of_another(
 
 
 def test_a_certificate_of_a_ca_that_nobody_gave(
-    meet: Meet, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    meet: Meet, authority: Authority
 ) -> None:
-    for name in BUNDLES:
-        monkeypatch.delenv(name, raising=False)
     text = meet(authority.server(), "true").text
     assert "no CA that is known here signed it" in text
     assert "PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA" in text
@@ -146,6 +146,64 @@ def test_a_nodes_own_certificate_in_place_of_its_ca(
     assert f"{given} has a server's own certificate in it, not its CA's" in text
     assert not trust.has_a_ca(str(given))
     assert trust.has_a_ca(authority.path)
+
+
+def test_true_trusts_the_public_cas_and_reads_them_once(
+    meet: Meet, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "DEFAULT_CA_BUNDLE_PATH", authority.path)
+    created = MagicMock(wraps=ssl.create_default_context)
+    monkeypatch.setattr(ssl, "create_default_context", created)
+    assert not meet(authority.server(), "true").is_error
+    for_servers = [call for call in created.call_args_list if "cafile" in call.kwargs]
+    assert len(for_servers) == 1  # of the three requests of a list, and its repetitions
+
+
+def test_a_certificate_without_names_is_not_known_by_its_subject(
+    meet: Meet, authority: Authority
+) -> None:
+    name = "pve.example.com"
+    nameless = authority.server(name, named=False)
+    assert f"not valid for '{name}'" in meet(nameless, authority.path, name).text
+
+
+def test_a_file_that_is_mended_counts_from_the_next_call_on(
+    meet: Meet, authority: Authority, call: Call, tmp_path: Path
+) -> None:
+    given = tmp_path / "ca.pem"
+    given.write_bytes(Path(Authority(tmp_path, "other").path).read_bytes())
+    assert "did not sign it" in meet(authority.server(), str(given)).text
+    given.write_bytes(b"")  # and is empty for a moment
+    text = call("list_machines").text
+    assert f"PROXMOX_VERIFY_SSL is {given}, which is empty" in text
+    given.write_bytes(Path(authority.path).read_bytes())
+    assert not call("list_machines").is_error
+
+
+def test_a_file_that_is_gone_when_it_has_failed_is_no_further_error(
+    tmp_path: Path,
+) -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    vars(error).update(verify_code=20, verify_message="x")
+    settings = Settings("pve", 8006, "", "a@pve", "t", "s", str(tmp_path / "gone.pem"))
+    found = connection.unanswered(requests.exceptions.SSLError(error), settings, 0)
+    assert "its certificate is not trusted" in str(found)
+
+
+def test_a_ca_has_expired_where_none_in_the_file_is_alive(tmp_path: Path) -> None:
+    old, new = Authority(tmp_path, "old", -60).path, Authority(tmp_path, "new").path
+    both = tmp_path / "both.pem"
+    both.write_bytes(Path(old).read_bytes() + Path(new).read_bytes())
+    assert trust.has_expired(old)
+    assert not trust.has_expired(str(both))
+
+
+def test_of_a_certificate_only_names_and_addresses_are_told() -> None:
+    names = (("DNS", "pve1.lan"), ("DirName", ((("x", "y"),),)), ("IP Address", "::1"))
+    sock = MagicMock()
+    sock.getpeercert.return_value = {"subjectAltName": names}
+    sock.version.return_value = "TLSv1.3"
+    assert trust.Peer.of(sock) == trust.Peer("TLSv1.3", ("pve1.lan", "::1"))
 
 
 # --- The file of a CA -----------------------------------------------------------------
