@@ -217,8 +217,13 @@ def test_a_proxy_that_speaks_no_tls_and_one_that_is_not_trusted(
         "the proxy of HTTPS_PROXY speaks no TLS. Write http:// in HTTPS_PROXY, or put "
         "127.0.0.1 into NO_PROXY"
     ) in call("list_machines").text
-    url, _ = peer("", Authority(tmp_path).server())
+    authority = Authority(tmp_path)
+    url, _ = peer("HTTP/1.1 403 Forbidden\n\n", authority.server())
     monkeypatch.setenv("HTTPS_PROXY", url)
+    monkeypatch.setenv("PROXMOX_VERIFY_SSL", authority.path)
+    server.client.cache_clear()
+    assert "does not let it through (403 Forbidden)" in call("list_machines").text
+    monkeypatch.setenv("PROXMOX_VERIFY_SSL", Authority(tmp_path, "other").path)
     server.client.cache_clear()
     assert (
         "the proxy of HTTPS_PROXY has a certificate that is not trusted (unable to get local "

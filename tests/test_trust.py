@@ -148,15 +148,17 @@ def test_a_nodes_own_certificate_in_place_of_its_ca(
     assert trust.has_a_ca(authority.path)
 
 
-def test_true_trusts_the_public_cas_and_reads_them_once(
-    meet: Meet, authority: Authority, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ca", ["true", "a path"])
+def test_the_public_cas_or_the_given_one_are_read_once(
+    meet: Meet, authority: Authority, call: Call, monkeypatch: Any, ca: str
 ) -> None:
     monkeypatch.setattr(trust, "DEFAULT_CA_BUNDLE_PATH", authority.path)
-    created = MagicMock(wraps=ssl.create_default_context)
-    monkeypatch.setattr(ssl, "create_default_context", created)
-    assert not meet(authority.server(), "true").is_error
-    for_servers = [call for call in created.call_args_list if "cafile" in call.kwargs]
-    assert len(for_servers) == 1  # of the three requests of a list, and its repetitions
+    path = authority.path if ca == "a path" else ca
+    assert not meet(authority.server(), path).is_error
+    reads = MagicMock()
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", reads)
+    assert not call("list_machines").is_error  # over connections of its own
+    assert not reads.called
 
 
 def test_a_certificate_without_names_is_not_known_by_its_subject(
