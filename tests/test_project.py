@@ -5,6 +5,7 @@ import itertools
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def imports(name: str) -> set[str]:
     return found
 
 
+@cache
 def arrows() -> set[tuple[str, str]]:
     return {(a, b) for a in SOURCES for b in imports(a) if b in SOURCES}
 
