@@ -164,7 +164,8 @@ def _rights(client: ProxmoxClient, power: bool) -> Iterator[str]:
         yield f"{MISSING}: {names}. To grant that, {AS_ROOT}:"
         yield from _lines(rights.missing, settings)
     if power and rights.no_power:
-        yield f"It can only watch. To let it switch machines as well, {AS_ROOT}:"
+        only = "" if rights.missing else "It can only watch. "
+        yield f"{only}To let it switch machines as well, {AS_ROOT}:"
         yield from _lines(rights.no_power, settings)
 
 
