@@ -16,15 +16,12 @@ if __name__ == "__main__":  # before the imports, which take half a second
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: os._exit(128 + number))
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cache, partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import anyio.from_thread
-import anyio.to_thread
+import anyio
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 
 from src.arguments import (
@@ -36,11 +33,11 @@ from src.arguments import (
     Server,
     VmId,
 )
+from src.calls import Calls
 from src.check import check
 from src.client import ProxmoxClient
 from src.content import structured
 from src.errors import ProxmoxError
-from src.fanout import Progress
 from src.merge import select_machines
 from src.models import Action, Infrastructure, Machines, PowerResult, Storages
 from src.options import read_options
@@ -53,14 +50,13 @@ from src.texts import (
     storage_page,
 )
 
-T = TypeVar("T")
-
 log = logging.getLogger("mcp-proxmox")
 
-# Before MCPServer sets logging up, without the time.
+# Before MCPServer sets logging up, without the time. What the libraries say below an error
+# is none of ours: urllib3 prints URLs.
 logging.basicConfig(
     stream=sys.stderr,
-    level=logging.WARNING,
+    level=logging.ERROR,
     format="%(asctime)s %(levelname)s %(message)s",
     datefmt="%Y-%m-%dT%H:%M:%S%z",
 )
@@ -77,7 +73,7 @@ mcp = Server(
         "history, and how full the disks of VMs are cannot be seen. Stop gracefully; use "
         "force only when the user has just asked for exactly that. Nothing can be deleted."
     ),
-    log_level="WARNING",
+    log_level="ERROR",
 )
 
 hint = partial(ToolAnnotations, open_world_hint=False)
@@ -93,23 +89,9 @@ def client() -> ProxmoxClient:
     return ProxmoxClient(read_settings())
 
 
-async def _ask(call: Callable[[ProxmoxClient], T]) -> T:
-    """Run a call in a thread: pings and other tools are answered meanwhile."""
-    try:
-        proxmox = client()  # here, so that calls at once do not make one each
-        # Abandoned, because a thread that waits would hold up the end of the process.
-        return await anyio.to_thread.run_sync(call, proxmox, abandon_on_cancel=True)
-    except ProxmoxError as error:
-        raise ToolError(str(error)) from None
-
-
-def _progress(ctx: Context) -> Progress:
-    """What a thread calls to tell the client that it still waits."""
-
-    def progress(done: float, total: float, message: str) -> None:
-        anyio.from_thread.run(ctx.report_progress, done, total, message)
-
-    return progress
+# Counted apart, so that power actions, which wait for 45 s, never keep lists out.
+lists = Calls(client, at_most=100)
+power_actions = Calls(client, at_most=400)
 
 
 def _answer(text: str, content: dict[str, Any]) -> CallToolResult:
@@ -120,21 +102,24 @@ def _answer(text: str, content: dict[str, Any]) -> CallToolResult:
 
 
 @mcp.tool(title="List infrastructure", annotations=READS)
-async def list_infrastructure() -> Annotated[CallToolResult, Infrastructure]:
+async def list_infrastructure(
+    ctx: Context,
+) -> Annotated[CallToolResult, Infrastructure]:
     """Show what needs attention, quorum, and each node's CPU, memory, disk, load."""
-    found = await _ask(lambda proxmox: proxmox.get_overview())
+    found = await lists.run(lambda proxmox, _: proxmox.get_overview(), ctx)
     page = infrastructure_page(found)
     return _answer(page.text, structured(page, found, "nodes"))
 
 
 @mcp.tool(title="List machines", annotations=READS)
 async def list_machines(
+    ctx: Context,
     node: OptionalNode = None,
     status: OptionalStatus = None,
     name: OptionalName = None,
 ) -> Annotated[CallToolResult, Machines]:
     """List VMs and containers: status, CPU, memory, uptime, lock, HA state, tags."""
-    everything = await _ask(lambda proxmox: proxmox.get_all_machines(node))
+    everything = await lists.run(lambda proxmox, _: proxmox.get_all_machines(node), ctx)
     shown = select_machines(everything.machines, status, name)
     found = replace(everything, machines=shown, total=len(shown))
     filters: Filters = {"node": node, "status": status, "name": name}
@@ -145,8 +130,9 @@ async def list_machines(
 @mcp.tool(title="List storage", annotations=READS)
 async def list_storage(ctx: Context) -> Annotated[CallToolResult, Storages]:
     """List storages, fullest first: type, state, use, capacity, nodes, content."""
-    told = _progress(ctx)
-    found = await _ask(lambda proxmox: proxmox.get_all_storage(told))
+    found = await lists.run(
+        lambda proxmox, progress: proxmox.get_all_storage(progress.report), ctx
+    )
     rows = fullest_first(found.storages)
     found = replace(found, storages=rows, total=len(rows))
     page = storage_page(found)
@@ -156,12 +142,13 @@ async def list_storage(ctx: Context) -> Annotated[CallToolResult, Storages]:
 
 
 async def _power(ctx: Context, vm_id: int, node: str, action: Action) -> CallToolResult:
-    told, gone = _progress(ctx), [False]
+    gone = [False]
     try:
-        result = await _ask(
-            lambda proxmox: proxmox.set_machine_state(
-                node, vm_id, action, told, lambda: gone[0]
-            )
+        result = await power_actions.run(
+            lambda proxmox, progress: proxmox.set_machine_state(
+                node, vm_id, action, progress.report, lambda: gone[0]
+            ),
+            ctx,
         )
     finally:
         gone[0] = True  # the thread goes on by itself: it must not send any more

@@ -1,4 +1,4 @@
-"""Many calls leave no thread and no socket over.
+"""Many calls at once and one after the other: all answered, no thread or socket left over.
 
 `python -m tests.test_load [minutes]` is the long run, an hour unless given: ten servers
 over stdio, called in turn: lists, and a machine that is started and stopped. It prints the
@@ -7,11 +7,14 @@ memory, the threads and the sockets of the servers each minute.
 
 import asyncio
 import sys
+import threading
 import time
 from contextlib import AsyncExitStack
 from typing import Any
 
+import anyio
 import psutil
+import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
@@ -20,6 +23,7 @@ from tests.cluster import Cluster, in_a_process
 from tests.process import COMMAND, ROOT, Server
 
 CLIENTS = 10
+AT_ONCE = 100  # more than the 40 threads that the SDK shares
 Calls = list[tuple[str, dict[str, Any]]]
 
 
@@ -60,6 +64,64 @@ def test_a_few_hundred_calls_leave_no_thread_and_no_socket_over(
     finally:
         server.process.kill()
         server.process.wait()
+
+
+@pytest.mark.parametrize("progress", [True, False], ids=["progress", "silent"])
+def test_a_hundred_power_actions_at_once_hold_up_neither_each_other_nor_a_list(
+    configured: dict[str, str], cluster: Cluster, progress: bool, mode: str
+) -> None:
+    obeyed = threading.Event()
+
+    async def pause(seconds: float) -> None:
+        while seconds and not obeyed.is_set():
+            await asyncio.sleep(0.05)
+
+    cluster.pve.time_scale, cluster.pve.pause = 1.0, pause
+    for vm_id in range(100, 100 + AT_ONCE):
+        cluster.pve.add_vm(vm_id, "lab", status="running").shutdown_secs = 10
+    server = StdioServerParameters(
+        command=COMMAND[0], args=COMMAND[1:], env=configured, cwd=ROOT
+    )
+    heard: list[float] = []
+    ended: list[Any] = []
+
+    async def hear(done: float, total: float | None, message: str | None) -> None:
+        heard.append(done)
+
+    async def session() -> None:
+        async with (
+            Client(server, mode=mode) as client,
+            anyio.create_task_group() as calls,
+        ):
+
+            async def stop(vm_id: int) -> None:
+                machine = {"vm_id": vm_id, "node": "pve1"}
+                listen = {"progress_callback": hear} if progress else {}
+                ended.append(await client.call_tool("stop_machine", machine, **listen))
+
+            for vm_id in range(100, 100 + AT_ONCE):
+                calls.start_soon(stop, vm_id)
+            with anyio.fail_after(30):
+                while len(cluster.posts) < AT_ONCE:
+                    await anyio.sleep(0.05)
+                await client.list_tools()
+                listed = await client.call_tool("list_machines")
+            assert listed.content[0].text.startswith(
+                "100 machines on 1 node: 100 running"
+            )
+            assert not ended
+            with anyio.fail_after(30):
+                while progress and len(heard) < AT_ONCE:
+                    await anyio.sleep(0.05)
+            obeyed.set()
+            with anyio.fail_after(30):
+                while len(ended) < AT_ONCE:
+                    await anyio.sleep(0.05)
+
+    anyio.run(session)
+    assert all(result.structured_content["finished"] for result in ended)
+    assert len(cluster.posts) == AT_ONCE
+    assert bool(heard) is progress
 
 
 def measure() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from aiohttp import web
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
@@ -113,6 +114,23 @@ def test_stderr_has_a_warning_of_verification_off_and_the_audit_trail_with_the_t
         stamp, _, rest = line.partition(" ")
         assert time.strptime(stamp, "%Y-%m-%dT%H:%M:%S%z")
         assert rest.startswith(begin)
+
+
+def test_stderr_has_nothing_that_a_library_says_about_an_odd_answer(
+    start: Start, demo: Cluster
+) -> None:
+    async def respond(request: web.Request) -> web.Response:
+        assert request.transport
+        head = b"HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: 11\r\n\r\n"
+        request.transport.write(head + b'{"data":[]}')
+        request.transport.close()
+        return web.Response()
+
+    demo.raw["/cluster/status"] = respond
+    server = start()
+    server.call(1, "list_infrastructure")
+    assert server.answer(1)["result"]["structuredContent"]["nodes"]
+    assert not end(server)
 
 
 def test_a_ping_is_answered_while_tools_wait(start: Start, demo: Cluster) -> None:
