@@ -5,7 +5,6 @@ plays it. Where code and recording differ, the code is wrong.
 """
 
 import copy
-import gc
 import re
 import threading
 from collections.abc import Callable
@@ -20,11 +19,11 @@ from mcp import Client
 from src import server
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
-from src.settings import Settings
+from src.settings import read_settings
 from tests.conftest import Answer, caller
-from tests.replay import RECORDINGS, Clock, Replay, recording, serving
+from tests.process import wait_for
+from tests.replay import RECORDINGS, Replay, recording
 
-SPEED, LIST_SPEED = 60.0, 25.0
 TOOLS = {
     "start": "start_machine",
     "shutdown": "stop_machine",
@@ -39,8 +38,11 @@ class Played:
     """The answer to a call, in how many seconds of the recording, and what was sent."""
 
     answer: Answer
-    seconds: float
     replay: Replay
+
+    @property
+    def seconds(self) -> float:
+        return self.replay.clock.latest
 
     @property
     def data(self) -> Row:
@@ -57,8 +59,6 @@ Play = Callable[..., Played]
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Play:
     """Replay a recording (or one that a test has changed) to a call of a tool."""
-    clock = Clock(SPEED)
-    clock.hasten(monkeypatch.setattr)
     monkeypatch.chdir(tmp_path)
 
     def play(
@@ -74,20 +74,13 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Play:
             tool = TOOLS[action["action"]]
             arguments = {"vm_id": action["vm_id"], "node": action["node"]}
             arguments |= {"force": True} if action["action"] == "stop" else {}
-        clock.speed = SPEED if TOOLS.keys() & {tool.partition("_")[0]} else LIST_SPEED
-        replay = Replay(recorded, clock.speed, at)
+        replay = Replay(recorded, at)
         replay.change = change or {}
-        with serving(replay) as environ:
-            for name, value in environ.items():
-                monkeypatch.setenv(name, value)
-            server.client.cache_clear()
-            gc.disable()  # a pause of 0.3 s would be 18 s of the recording
-            try:
-                answer = caller("legacy")(tool, **arguments)
-            finally:
-                gc.enable()
+        replay.start(monkeypatch)
         server.client.cache_clear()
-        return Played(answer, answer.seconds * clock.speed, replay)
+        answer = caller("legacy")(tool, **arguments)
+        server.client.cache_clear()
+        return Played(answer, replay)
 
     return play
 
@@ -429,41 +422,49 @@ def test_a_look_that_hangs_before_the_post_sends_nothing(
 
 
 def test_a_call_that_is_cancelled_before_the_post_sends_nothing(
-    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "mcp-proxmox")
-    recorded = recording("vm-shutdown")
-    recorded["before"]["/nodes/pve1/qemu/100/status/current"]["seconds"] = 20
-    replay = Replay(recorded, SPEED)
+    monkeypatch.chdir(tmp_path)
+    replay = Replay(recording("vm-shutdown"))
+    replay.start(monkeypatch)
+    asked, gone = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        gone.wait(5)
+
+    replay.then["/nodes/pve1/qemu/100/status/current"] = wait
 
     async def cancel() -> None:
         async with Client(server.mcp, mode="legacy") as client:
-            with anyio.move_on_after(0.25):
-                await client.call_tool("stop_machine", {"vm_id": 100, "node": "pve1"})
-            await anyio.sleep(0.6)
+            target = {"vm_id": 100, "node": "pve1"}
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.call_tool, "stop_machine", target)
+                await anyio.to_thread.run_sync(asked.wait, 5)
+                group.cancel_scope.cancel()
+            gone.set()
+            await anyio.to_thread.run_sync(wait_for, lambda: "cancelled" in caplog.text)
 
-    with serving(replay) as environ:
-        for name, value in environ.items():
-            monkeypatch.setenv(name, value)
-        server.client.cache_clear()
-        anyio.run(cancel)
     server.client.cache_clear()
-    assert len(replay.sent) >= 2
+    anyio.run(cancel)
+    server.client.cache_clear()
     assert not replay.posts
     assert "was cancelled. Nothing was sent." in caplog.text
 
 
-def test_nothing_is_sent_once_it_is_cancelled_between_two_tries(play: Play) -> None:
+def test_nothing_is_sent_once_it_is_cancelled_between_two_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A Proxmox before 8.2 refuses the first one, and the second is not sent."""
     recorded = recording("vm-stop")
-    refusal = {"status": 400, "reason": "Parameter verification failed."}
-    recorded["post"] |= refusal | {"seconds": 20}
-    replay, cancelled = Replay(recorded, SPEED), threading.Event()
-    with serving(replay) as environ:
-        client = ProxmoxClient(Settings.from_env(environ))
-        threading.Timer(0.3, cancelled.set).start()
-        with pytest.raises(ProxmoxError, match="cancelled"):
-            client.set_machine_state("pve1", 101, "stop", None, cancelled.is_set)
+    recorded["post"] |= {"status": 400, "reason": "Parameter verification failed."}
+    replay, cancelled = Replay(recorded), threading.Event()
+    replay.start(monkeypatch)
+    replay.then[recorded["post"]["path"]] = cancelled.set
+    client = ProxmoxClient(read_settings())
+    with pytest.raises(ProxmoxError, match="cancelled"):
+        client.set_machine_state("pve1", 101, "stop", None, cancelled.is_set)
     assert len(replay.posts) == 1
 
 
@@ -525,15 +526,16 @@ def forced(case: Row) -> list[tuple[str, Row]]:
 @pytest.mark.parametrize(
     "case", [pytest.param(c, id=c["get"]["path"]) for c in CASES if "get" in c]
 )
-def test_a_reading_that_fails_is_told_in_proxmoxs_words(play: Play, case: Row) -> None:
+def test_a_reading_that_fails_is_told_in_proxmoxs_words(
+    monkeypatch: pytest.MonkeyPatch, case: Row
+) -> None:
     get = case["get"]
-    replay = Replay({"before": {get["path"]: get}}, SPEED)
+    Replay({"before": {get["path"]: get}}).start(monkeypatch)
     path, _, query = get["path"].partition("?")
     params = dict(pair.split("=") for pair in query.split("&")) if query else {}
-    with serving(replay) as environ:
-        api = ProxmoxClient(Settings.from_env(environ))._api
-        with pytest.raises(ProxmoxError) as caught:
-            api.rows(api.root(path.strip("/")), **params)
+    api = ProxmoxClient(read_settings())._api
+    with pytest.raises(ProxmoxError) as caught:
+        api.rows(api.root(path.strip("/")), **params)
     if get["status"] != 501:
         assert caught.value.code == get["status"]
         assert get["reason"].rstrip(".") in str(caught.value)
