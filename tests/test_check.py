@@ -205,6 +205,11 @@ def test_a_file_that_is_not_read_is_told_though_the_environment_has_all(
         said["Settings"][0]
         == f"The file {tmp_path}/.env cannot be read: it is a folder."
     )
+    assert re.fullmatch(
+        r"TLSv1\.3, verified by /\S+: a certificate of localhost, 127\.0\.0\.1, valid "
+        r"until \d{4}-\d\d-\d\d \(\d+ days\)",
+        said["Connection"][1],
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
@@ -231,11 +236,7 @@ def test_a_bundle_and_a_proxy_of_the_environment_are_named(
     monkeypatch.setenv("PROXMOX_VERIFY_SSL", "true")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority.path)
     connection = checked()[1]["Connection"]
-    assert re.fullmatch(
-        rf"TLSv1\.3, verified by {authority.path} of REQUESTS_CA_BUNDLE: a certificate of "
-        r"127\.0\.0\.1, valid until \d{4}-\d\d-\d\d \((28|29) days\)",
-        connection[1],
-    )
+    assert f"verified by {authority.path} of REQUESTS_CA_BUNDLE" in connection[1]
     assert connection[2] == "Proxmox VE 9.1.2"
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)
