@@ -143,7 +143,10 @@ class Replay:
         url = urlsplit(request.url or "")
         path = url.path.removeprefix("/api2/json")
         if request.method == "POST":
-            answer, since = self._post(path, dict(parse_qsl(str(request.body or "")))), 0.0
+            answer, since = (
+                self._post(path, dict(parse_qsl(str(request.body or "")))),
+                0.0,
+            )
         else:
             assert request.method == "GET"
             if self.began is None and self.at is not None:
@@ -158,7 +161,14 @@ class Replay:
             self.clock.sleep(timeout[1])
             raise requests.ReadTimeout
         self.clock.sleep(seconds)
-        return HTTPAdapter().build_response(request, self._response(answer, since, path))
+        return HTTPAdapter().build_response(
+            request, self._response(answer, since, path)
+        )
+
+    def newest(self, path: str) -> Row:
+        """What the recording has at a path at this moment."""
+        self.clock.set(self.clock.latest)
+        return self._newest(path)[0]
 
     def _post(self, path: str, body: Row) -> Row:
         self.posts.append((path, body))
