@@ -1,8 +1,4 @@
-"""The tools' arguments: what the model is told of them, and what a wrong one gets.
-
-VmId, NodeName, Force, OptionalNode, OptionalStatus, OptionalName    parameters
-read_arguments    the arguments of a call as the tool wants them, or what is wrong
-Server            MCPServer that reads them so, and whose errors are bare text
+"""The tools' parameters: what the model is told of them, and what a wrong argument gets.
 
 No bounds stand in the schema: clients turn a value into one that fits, silently.
 """

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from proxmoxer import ProxmoxAPI  # type: ignore[import-untyped]
 
-from src import notes
-from src.api import Api, check_target
-from src.attention import needs_attention
-from src.environment import from_environment, verifier
-from src.fanout import Progress, ask_nodes
-from src.guest import find_machine, read_state
-from src.merge import add_up, merge_machines, merge_nodes, merge_storages
+from src.config.settings import Settings
+from src.lists import notes
+from src.lists.ask_nodes import ask_nodes
+from src.lists.attention import needs_attention
+from src.lists.filters import Filters
+from src.lists.merge import add_up, merge_machines, merge_nodes, merge_storages
 from src.models import (
     Action,
     Infrastructure,
@@ -26,11 +25,13 @@ from src.models import (
     Storage,
     Storages,
 )
-from src.power import Cancelled, switch
-from src.rights import Rights, read_rights
-from src.rows import read_cluster, read_node, read_node_resources, text
-from src.settings import Settings
-from src.trust import Peer
+from src.power.action import Cancelled, switch
+from src.power.guest import find_machine, read_state
+from src.proxmox.api import Api, check_target
+from src.proxmox.deadline import Progress
+from src.proxmox.network import from_environment, verifier
+from src.proxmox.rights import Rights, read_rights
+from src.proxmox.rows import read_cluster, read_node, read_node_resources, text
 
 # A node checks its storages one after another, and a dead NFS server costs it 10 s.
 STORAGE_PATIENCE = 30.0
@@ -65,10 +66,6 @@ class ProxmoxClient:
         GET /version, which any token may ask. Raises ProxmoxError.
         """
         return text(self._api.row(self._api.root.version).get("version")) or "unknown"
-
-    def get_peer(self) -> Peer | None:
-        """The other end of the connection; None before it has answered anything."""
-        return self._api.peer
 
     def get_rights(self) -> Rights:
         """What the token may do, of what the tools need.
@@ -106,22 +103,26 @@ class ProxmoxClient:
         where nothing at all could be had.
         """
         answers = ask_nodes(self._api, ["status"], {"status": {}, "resources": {}})
-        live = {name: row for (name, _), row in answers.came.items()}
-        nodes = merge_nodes(answers.nodes, live, answers.silent, answers.resources)
+        resources, silent = answers.resources, answers.silent
+        nodes = merge_nodes(answers.nodes, answers.by_node(), silent, resources)
         cluster, quorate = read_cluster(answers.cluster.get("status", []))
+        totals = add_up(nodes)
         return Infrastructure(
-            attention=needs_attention(
-                nodes, quorate, answers.silent, answers.resources
-            ),
+            attention=needs_attention(nodes, quorate, silent, resources),
             cluster=cluster,
             quorate=quorate,
             nodes=nodes,
-            totals=add_up(nodes),
-            notes=notes.about_nodes(answers),
+            totals=totals,
+            notes=notes.about_nodes(answers, cluster, quorate, totals),
         )
 
-    def get_all_machines(self, node: str | None = None) -> Machines:
-        """Every VM and container of every node, or of one, by vm_id.
+    def get_all_machines(
+        self,
+        node: str | None = None,
+        status: str | None = None,
+        name: str | None = None,
+    ) -> Machines:
+        """Every VM and container of every node, by vm_id, or those that the filters match.
 
         GET /nodes/{node}/qemu and /lxc of every node that is not offline, merged with
         /cluster/resources?type=vm. Proxmox leaves out those without VM.Audit on
@@ -131,16 +132,12 @@ class ProxmoxClient:
         cluster = {"resources": {"type": "vm"}}
         answers = ask_nodes(self._api, ["qemu", "lxc"], cluster, node)
         answers.raise_if_empty()
-        machines = [
-            machine
-            for machine in merge_machines(
-                answers.resources, answers.came, answers.offline
-            )
-            if node in (None, machine.node)
-        ]
+        everything = merge_machines(answers.resources, answers.live, answers.offline)
+        filters = Filters(node, status, name)
+        shown = [machine for machine in everything if filters.match(machine)]
         token = self.settings.token_id
-        said = notes.about_machines(answers, machines, node, token)
-        return Machines(machines, said)
+        about = notes.about_machines(answers, everything, shown, filters, token)
+        return Machines(shown, about, total=len(shown))
 
     def get_storage_status(self, node: str) -> list[Storage]:
         """The storages of one node, by name: capacity, use, whether active.
@@ -153,24 +150,27 @@ class ProxmoxClient:
         return merge_storages([], {node: rows}, (), ())
 
     def get_all_storage(self, progress: Progress | None = None) -> Storages:
-        """Every storage of every node, a shared one once, by name and node.
+        """Every storage of every node, a shared one once, fullest first.
 
         GET /nodes/{node}/storage of every node that is not offline, waited for up to
         30 s, and for the others /cluster/resources?type=storage. Proxmox leaves out those
         without Datastore.Audit on /storage/ID. Raises ProxmoxError where nothing at all
         could be had.
         """
-        cluster = {"resources": {"type": "storage"}}
         answers = ask_nodes(
-            self._api, ["storage"], cluster, None, STORAGE_PATIENCE, progress
+            self._api,
+            ["storage"],
+            {"resources": {"type": "storage"}},
+            patience=STORAGE_PATIENCE,
+            progress=progress,
         )
         answers.raise_if_empty()
-        live = {name: rows for (name, _), rows in answers.came.items()}
         storages = merge_storages(
-            answers.resources, live, answers.errors, answers.offline
+            answers.resources, answers.by_node(), answers.errors, answers.offline
         )
-        said = notes.about_storages(answers, storages, self.settings.token_id)
-        return Storages(storages, said)
+        storages.sort(key=lambda each: (-each.fullness, each.active is None))
+        about = notes.about_storages(answers, storages, self.settings.token_id)
+        return Storages(storages, about, total=len(storages))
 
     def get_machine_status(self, node: str, vm_id: int) -> Machine:
         """The live state of one machine, VM or container.

@@ -1,7 +1,4 @@
-"""The one exception that stands for every failure a user can meet.
-
-ProxmoxError    what happened, what to do next, and a code to tell failures apart
-"""
+"""The one exception that stands for every failure a user can meet."""
 
 # After these nobody knows whether Proxmox carried out what it was sent.
 LOST = {"dropped", "broken", "timeout", "not the API", 502, 504, *range(595, 600)}

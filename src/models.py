@@ -1,12 +1,5 @@
 """What the tools answer, and the bounds of what they are asked.
 
-Node, NodeResources, Totals, Infrastructure    the physical servers
-Machine, Machines                              VMs and containers
-Storage, Storages                              storages
-PowerResult, Action, goal                      what a power action did; what there is
-Task, succeeded                                what is or was under way on a machine
-NODE_PATTERN, MAX_NODE_NAME, MIN_VM_ID, MAX_VM_ID    of names and ids
-
 Sizes are bytes, CPU is a fraction 0..1, times are seconds; what is not known is None.
 """
 
@@ -146,6 +139,10 @@ class Storage:
     total: int | None = None
     available: int | None = None
 
+    @property
+    def fullness(self) -> float:
+        return self.used / self.total if self.used and self.total else 0.0
+
 
 @dataclass
 class Storages:
@@ -174,26 +171,6 @@ class PowerResult:
     finished: bool
     task: str | None
     message: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task of Proxmox. `status` is its exit status, None while it runs; `began` is in
-    seconds since 1970 by the node's clock, None where it is not said."""
-
-    upid: str
-    type: str
-    status: str | None
-    began: int | None
-
-    @property
-    def failed(self) -> bool:
-        return self.status is not None and not succeeded(self.status)
-
-
-def succeeded(status: str) -> bool:
-    """Whether an exit status is success: OK, or WARNINGS and their number."""
-    return status == "OK" or status.startswith("WARNINGS")
 
 
 def goal(action: Action) -> str:

@@ -1,10 +1,6 @@
 """The MCP server: six tools over stdio, each one call into the client.
 
 What tutorials call FastMCP is named MCPServer since version 2 of the SDK.
-
-mcp     the server
-client  the one client of its tools
-main    serves it over stdio, or checks the set-up
 """
 
 import logging
@@ -16,8 +12,9 @@ if __name__ == "__main__":  # before the imports, which take half a second
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: os._exit(128 + number))
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache, partial
+from threading import Event
 from typing import Annotated, Any
 
 import anyio
@@ -34,21 +31,12 @@ from src.arguments import (
     VmId,
 )
 from src.calls import Calls
-from src.check import check
+from src.cli import check, read_options
 from src.client import ProxmoxClient
-from src.content import structured
+from src.config.settings import read_settings
 from src.errors import ProxmoxError
-from src.merge import select_machines
+from src.lists.answers import infrastructure_answer, machines_answer, storages_answer
 from src.models import Action, Infrastructure, Machines, PowerResult, Storages
-from src.options import read_options
-from src.settings import read_settings
-from src.texts import (
-    Filters,
-    fullest_first,
-    infrastructure_page,
-    machines_page,
-    storage_page,
-)
 
 log = logging.getLogger("mcp-proxmox")
 
@@ -107,8 +95,7 @@ async def list_infrastructure(
 ) -> Annotated[CallToolResult, Infrastructure]:
     """Show what needs attention, quorum, and each node's CPU, memory, disk, load."""
     found = await lists.run(lambda proxmox, _: proxmox.get_overview(), ctx)
-    page = infrastructure_page(found)
-    return _answer(page.text, structured(page, found, "nodes"))
+    return _answer(*infrastructure_answer(found))
 
 
 @mcp.tool(title="List machines", annotations=READS)
@@ -119,12 +106,10 @@ async def list_machines(
     name: OptionalName = None,
 ) -> Annotated[CallToolResult, Machines]:
     """List VMs and containers: status, CPU, memory, uptime, lock, HA state, tags."""
-    everything = await lists.run(lambda proxmox, _: proxmox.get_all_machines(node), ctx)
-    shown = select_machines(everything.machines, status, name)
-    found = replace(everything, machines=shown, total=len(shown))
-    filters: Filters = {"node": node, "status": status, "name": name}
-    page = machines_page(found, everything.machines, filters)
-    return _answer(page.text, structured(page, found, "machines"))
+    found = await lists.run(
+        lambda proxmox, _: proxmox.get_all_machines(node, status, name), ctx
+    )
+    return _answer(*machines_answer(found))
 
 
 @mcp.tool(title="List storage", annotations=READS)
@@ -133,25 +118,20 @@ async def list_storage(ctx: Context) -> Annotated[CallToolResult, Storages]:
     found = await lists.run(
         lambda proxmox, progress: proxmox.get_all_storage(progress.report), ctx
     )
-    rows = fullest_first(found.storages)
-    found = replace(found, storages=rows, total=len(rows))
-    page = storage_page(found)
-    content = structured(page, found, "storages")
-    content["storages"].sort(key=lambda row: (row["storage"], row["nodes"]))
-    return _answer(page.text, content)
+    return _answer(*storages_answer(found))
 
 
 async def _power(ctx: Context, vm_id: int, node: str, action: Action) -> CallToolResult:
-    gone = [False]
+    gone = Event()
     try:
         result = await power_actions.run(
             lambda proxmox, progress: proxmox.set_machine_state(
-                node, vm_id, action, progress.report, lambda: gone[0]
+                node, vm_id, action, progress.report, gone.is_set
             ),
             ctx,
         )
     finally:
-        gone[0] = True  # the thread goes on by itself: it must not send any more
+        gone.set()  # the thread goes on by itself: it must not send any more
     return _answer(result.message, asdict(result))
 
 

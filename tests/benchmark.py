@@ -19,7 +19,7 @@ from fakepve import FakePve
 from proxmoxer import ProxmoxAPI
 
 from src.client import ProxmoxClient
-from src.settings import Settings
+from src.config.settings import Settings
 from tests.cluster import Cluster, in_a_process, populate, serving
 from tests.process import COMMAND, Server
 

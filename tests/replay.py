@@ -123,10 +123,10 @@ class Replay:
         """Answer all requests of this process from now on."""
         for name, value in ENVIRON.items():
             patch.setenv(name, value)
-        for room in ("api", "outcome", "power"):
-            patch.setattr(f"src.{room}.time", self.clock)
-        patch.setattr("src.fanout.ThreadPoolExecutor", self.clock.pool)
-        patch.setattr("src.fanout.wait", self.clock.wait)
+        for module in ("proxmox.api", "proxmox.deadline", "power.action", "power.outcome"):
+            patch.setattr(f"src.{module}.time", self.clock)
+        patch.setattr("src.lists.ask_nodes.ThreadPoolExecutor", self.clock.pool)
+        patch.setattr("src.lists.ask_nodes.wait", self.clock.wait)
         patch.setattr(HTTPAdapter, "send", self.answer)
 
     @property

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from src import advice
+from src.power import advice
 from src.errors import ProxmoxError
 from src.models import Machine, Task
 

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from src import api, fanout, outcome, server
-from src.api import scoped, time_left, within
+from src import server
+from src.lists import ask_nodes as fanout
+from src.power import outcome
+from src.proxmox import api
+from src.proxmox.api import scoped, time_left, within
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
 from tests.cluster import SECRET, Cluster

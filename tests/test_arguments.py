@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError
 
-from src.api import check_target
+from src.proxmox.api import check_target
 from src.arguments import read_arguments
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError

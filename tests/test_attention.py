@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from src.attention import needs_attention
+from src.lists.attention import needs_attention
 from src.models import Node
-from src.rows import Row
+from src.proxmox.rows import Row
 
 OK = Node("a", "online", memory_used=89, memory_total=100, disk_used=0, disk_total=9)
 VM: Row = {"type": "qemu", "vmid": 100, "name": "web", "node": "a", "status": "running"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from src.check import check
+from src.cli import check
 from tests.certificates import Authority
 from tests.cluster import SECRET, Cluster
 from tests.replay import Replay, recording

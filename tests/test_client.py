@@ -11,7 +11,7 @@ from proxmoxer import ResourceException
 
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
-from src.settings import Settings
+from src.config.settings import Settings
 from tests.cluster import SECRET
 
 SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import requests
 
-from src import connection, server
-from src.environment import BUNDLES
-from src.settings import Settings
+from src import server
+from src.proxmox import no_answer as connection
+from src.proxmox.network import BUNDLES
+from src.config.settings import Settings
 from tests.certificates import Authority
 from tests.cluster import SECRET, Cluster
 from tests.conftest import Call
@@ -195,7 +196,7 @@ LETS_NOT = "the proxy of HTTPS_PROXY does not let it through ({}). " + PAST
 def test_a_proxy_that_is_in_the_way_is_told_by_its_variable(
     call: Call, peer: Start, monkeypatch: Any, answer: str | None, says: str
 ) -> None:
-    monkeypatch.setattr("src.fanout.LIST_PATIENCE", 0.8)
+    monkeypatch.setattr("src.lists.ask_nodes.LIST_PATIENCE", 0.8)
     url, _ = peer(answer, tls=False)
     proxy = url.replace("https://", "http://me:hunter2@")
     monkeypatch.setenv("HTTPS_PROXY", proxy)
@@ -264,7 +265,7 @@ def test_a_proxy_that_cannot_be_used(
 
 def test_a_proxy_of_the_system_has_no_variable(monkeypatch: Any) -> None:
     found = {"https": "http://127.0.0.1:1"}
-    monkeypatch.setattr("src.environment.get_environ_proxies", lambda _: found)
+    monkeypatch.setattr("src.proxmox.network.get_environ_proxies", lambda _: found)
     error = requests.exceptions.ProxyError(OSError(111, "Connection refused"))
     assert (
         "the proxy of the system's settings does not answer (connection refused)"

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.content import MAX_CONTENT, lean, structured
+from src.lists.answers import MAX_CONTENT, lean, structured
 from src.models import Machine, Machines, Node, Storage
-from src.texts import Page
+from src.lists.texts import Page
 
 VM = Machine(vm_id=100, node="a", type="qemu", status="stopped", cpus=4.0, live=False)
 

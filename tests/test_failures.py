@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from proxmoxer import ResourceException
 
-from src import failures
-from src.settings import Settings
+from src.proxmox import refusals as failures
+from src.config.settings import Settings
 from tests.cluster import SECRET
 
 SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)

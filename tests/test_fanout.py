@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from src import client, fanout
-from src.api import MAX_REQUESTS
+from src import client
+from src.lists import ask_nodes as fanout
+from src.proxmox.api import MAX_REQUESTS
 from src.client import ProxmoxClient
 from tests.cluster import SECRET, TOKEN, Cluster, Row, drop
 from tests.conftest import Answer, Call, at_once

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.merge import (
+from src.lists.merge import (
     add_up,
     merge_machines,
     merge_nodes,
@@ -15,8 +15,8 @@ from src.merge import (
     select_machines,
 )
 from src.models import Machine, Machines, Node, Storage, Totals
-from src.rows import Row
-from src.texts import machines_page
+from src.proxmox.rows import Row
+from src.lists.texts import machines_page
 
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from src import notes
+from src.lists import notes
 from src.errors import ProxmoxError
-from src.fanout import Answers
+from src.lists.ask_nodes import Answers
 from src.models import Machine, Storage
 
 REFUSED = ProxmoxError("No right", "Grant it.", 403)

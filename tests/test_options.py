@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from src.options import read_options
+from src.cli import read_options
 from tests.cluster import Cluster
 from tests.process import COMMAND, ROOT, Server
 

@@ -13,7 +13,9 @@ import pytest
 from aiohttp import web
 from mcp import Client
 
-from src import api, outcome, server
+from src import server
+from src.power import outcome
+from src.proxmox import api
 from tests.cluster import Cluster, Row, drop
 from tests.conftest import Answer, Call, at_once
 from tests.process import wait_for

@@ -24,7 +24,7 @@ from mcp import Client
 from src import server
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
-from src.settings import read_settings
+from src.config.settings import read_settings
 from tests.conftest import Answer, caller
 from tests.process import wait_for
 from tests.replay import RECORDINGS, Replay, recording

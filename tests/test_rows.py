@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from src import rows
+from src.proxmox import rows
 from src.models import Machine, Node, NodeResources, Storage, Task
-from src.rows import Row, read_machine, read_node_resources
+from src.proxmox.rows import Row, read_machine, read_node_resources
 
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from src import server
 from src.client import ProxmoxClient
-from src.env_file import EnvFile
+from src.config.env_file import EnvFile
 from src.errors import ProxmoxError
-from src.settings import PLACEHOLDERS, Settings, describe
+from src.config.settings import PLACEHOLDERS, Settings, describe
 from tests.cluster import SECRET
 from tests.conftest import Call
 

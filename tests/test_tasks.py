@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from src.models import Machine, Task
-from src.tasks import UnderWay, described, ends, latest_failure, lock_holder, under_way
+from src.power.tasks import UnderWay, described, ends, latest_failure, lock_holder, under_way
 
 VM = Machine(vm_id=100, node="pve1", type="qemu", status="running")
 HA = replace(VM, ha="started")

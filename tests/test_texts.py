@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src import models, texts
+from src import models
+from src.lists import texts
 from src.models import Machines, Node, Storage, Storages, Totals
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4

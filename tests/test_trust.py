@@ -12,8 +12,10 @@ import pytest
 import requests
 from fakepve.certs import make_cert
 
-from src import connection, server, trust
-from src.settings import Settings
+from src import server
+from src.config import ca_file as trust
+from src.proxmox import no_answer as connection
+from src.config.settings import Settings
 from tests.certificates import Authority
 from tests.conftest import Answer, Call
 from tests.test_api import Start, peer

@@ -1,9 +1,4 @@
-"""What becomes of a power action: its task, the machine, and what went wrong.
-
-Order      what is to be done or was sent, and how the machine was before
-follow     waits for the task and then for the machine, to the deadline
-refused    what Proxmox answered instead of a task
-"""
+"""What becomes of a power action: its task, the machine, and what went wrong."""
 
 from __future__ import annotations
 
@@ -12,13 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from src import advice, guest
-from src.api import Api, look, time_left, within
 from src.errors import ProxmoxError
-from src.fanout import Progress
-from src.models import Action, Machine, PowerResult, Task, goal, succeeded
-from src.rows import Row
-from src.tasks import latest_failure, lock_holder
+from src.models import Action, Machine, PowerResult, goal
+from src.power import advice, guest
+from src.power.tasks import Task, UnderWay, latest_failure, lock_holder, succeeded
+from src.proxmox.api import Api
+from src.proxmox.deadline import Progress, attempt, time_left, within
 
 POWER_PATIENCE = 45.0  # MCP clients commonly give up at 60 s
 LOG_PATIENCE = 2.0
@@ -30,22 +24,34 @@ CUT_SHORT = ("received interrupt", "unexpected status")
 ENDED = re.compile("TASK (OK|ERROR|WARNINGS)")
 UNREADABLE = (400, 403)  # the task is gone, or may not be read
 
+# A task's exit status, why it cannot be read, or None while it runs.
+End = str | ProxmoxError | None
 
-@dataclass(frozen=True)
+
+@dataclass
 class Order:
-    """An action and how the machine was before: what all later steps go by.
+    """An action, how the machine was before, and what was under way on it.
 
-    `task` is the one to wait for: ours, or one that was under way and that `joined`
-    describes. Where that is HA's, there is none.
+    `task` is the one to wait for: ours, or the other one, which then is joined. There is
+    none where HA has been asked, and before ours is sent.
     """
 
     action: Action
     before: Machine
-    found: Row
     progress: Progress | None
     at: float
+    other: UnderWay | None = None
     task: str | None = None
-    joined: str = ""
+
+    @property
+    def needless(self) -> bool:
+        """Whether the machine is already what the action is to make it."""
+        return self.before.status == goal(self.action) and self.action != "reboot"
+
+    @property
+    def joined(self) -> str:
+        """What is waited for in place of an action of ours."""
+        return self.other.description if self.other else ""
 
     @property
     def began(self) -> int | None:
@@ -56,74 +62,74 @@ class Order:
         self, after: Machine, message: str, finished: bool = True
     ) -> PowerResult:
         new = self.action == "reboot" and finished
-        changed = new or after.status not in (self.before.status, "unknown")
-        which = (after.vm_id, after.name, after.node, after.type, self.action)
-        return PowerResult(*which, after.status, changed, finished, self.task, message)
-
-
-@dataclass(frozen=True)
-class _End:
-    """What is known of the task: its exit status, or why that cannot be read.
-
-    `judged` is whether the machine's state may be taken for the outcome: not while the
-    task may yet fail.
-    """
-
-    status: str | None
-    judged: bool
-    error: ProxmoxError | None = None
+        return PowerResult(
+            vm_id=after.vm_id,
+            name=after.name,
+            node=after.node,
+            type=after.type,
+            action=self.action,
+            status=after.status,
+            changed=new or after.status not in (self.before.status, "unknown"),
+            finished=finished,
+            task=self.task,
+            message=message,
+        )
 
 
 def follow(api: Api, order: Order) -> PowerResult:
     """Wait for the outcome. Raises ProxmoxError for one that is a failure."""
     end = _wait_for_task(api, order)
-    if end.status and not succeeded(end.status):
-        return _failed(api, order, end.status)
+    if isinstance(end, str) and not succeeded(end):
+        return _failed(api, order, end)
     return _confirm(api, order, end)
 
 
 def refused(api: Api, order: Order, error: ProxmoxError) -> PowerResult:
     """Raise what Proxmox refused, unless something else has reached the goal."""
-    after = look(guest.read_state, api, order.found)
+    after = attempt(guest.read_state, api, order.before)
     if result := _overtaken(order, after, error.cause):
         return result
     then = error.advice or advice.next_step(after, order.action, error.cause)
     raise advice.failed(order.before, after, order.action, error.cause, then)
 
 
-def _wait_for_task(api: Api, order: Order) -> _End:
-    if order.task is None:
-        return _End(None, judged=True)
-    error: ProxmoxError | None = None
-    for _ in _ticks(order):
-        status = look(guest.exit_status, api, order.task)
-        if isinstance(status, str):
-            return _End(status, judged=True)
-        error = status
-        if error and error.code in UNREADABLE:
-            return _End(None, judged=True, error=error)
-    return _End(None, judged=False, error=error)
+def _wait_for_task(api: Api, order: Order) -> End:
+    end: End = None
+    for _ in _ticks(order) if order.task else ():
+        end = attempt(guest.exit_status, api, str(order.task))
+        if end is not None and not _may_yet_fail(order, end):
+            break
+    return end
 
 
-def _confirm(api: Api, order: Order, end: _End) -> PowerResult:
+def _may_yet_fail(order: Order, end: End) -> bool:
+    """Whether the task may still run, so that the machine's state is no outcome yet."""
+    if isinstance(end, ProxmoxError):
+        return end.code not in UNREADABLE
+    return end is None and order.task is not None
+
+
+def _confirm(api: Api, order: Order, end: End) -> PowerResult:
     """Wait until the machine itself shows the outcome.
 
     The task of a qemu reboot ends when the guest is down, that of an HA-managed guest
     when the request is queued; and HA may start it on another node.
     """
-    found, failure = order.found, None
+    machine, failure = order.before, None
     after: Machine | None = None
     tasks: list[Task] = []
     for _ in _ticks(order):
-        seen = look(guest.read_state, api, found)
+        seen = attempt(guest.read_state, api, machine)
         if isinstance(seen, ProxmoxError):
-            found = guest.relocate(api, found) if seen.code == 500 else found
+            machine = guest.relocate(api, machine) if seen.code == 500 else machine
             continue
         after = seen
-        if end.judged and _reached(after, order):
+        if _may_yet_fail(order, end):
+            continue
+        if _reached(after, order):
             return order.result(after, _done(api, order, after, end))
-        if end.judged and (after.managed or order.action == "reboot"):
-            tasks = guest.read_tasks(api, found)
+        if after.managed or order.action == "reboot":
+            tasks = guest.read_tasks(api, machine)
             failure = latest_failure(tasks, order.began, order.task or "")
             # HA may try again: its state error is the end.
             if after.ha == "error" or (failure and not after.managed):
@@ -133,18 +139,18 @@ def _confirm(api: Api, order: Order, end: _End) -> PowerResult:
         then = advice.next_step(after, order.action, reason)
         raise advice.failed(order.before, after, order.action, reason, then)
     outlook = _outlook(order, after, end, tasks)
-    said = advice.unfinished(
+    message = advice.unfinished(
         order.before, after, order.action, POWER_PATIENCE, outlook, order.joined
     )
     last = after or replace(order.before, status="unknown")
-    return order.result(last, said, finished=False)
+    return order.result(last, message, finished=False)
 
 
-def _done(api: Api, order: Order, after: Machine, end: _End) -> str:
-    tail = ""
-    if end.status not in (None, "OK"):
-        tail = advice.log_text(look(guest.log_tail, api, str(order.task)), "")
-    return advice.done(after, order.action, end.status, tail, bool(order.joined))
+def _done(api: Api, order: Order, after: Machine, end: End) -> str:
+    status, tail = end if isinstance(end, str) else None, ""
+    if status not in (None, "OK"):
+        tail = advice.log_text(attempt(guest.log_tail, api, str(order.task)), "")
+    return advice.done(after, order.action, status, tail, bool(order.joined))
 
 
 def _reached(after: Machine, order: Order) -> bool:
@@ -161,14 +167,14 @@ def _reached(after: Machine, order: Order) -> bool:
     )
 
 
-def _outlook(order: Order, after: Machine | None, end: _End, tasks: list[Task]) -> str:
+def _outlook(order: Order, after: Machine | None, end: End, tasks: list[Task]) -> str:
     """What is to be expected of an action that is not finished."""
-    if end.error:
-        return advice.outlook_unread(end.error)
-    if not end.judged:
+    if isinstance(end, ProxmoxError):
+        return advice.outlook_unread(end)
+    if _may_yet_fail(order, end):
         return advice.outlook_of_task(order.before, after, order.action)
     if not order.before.managed:
-        return advice.outlook_of_end(after, order.action, end.status)
+        return advice.outlook_of_end(after, order.action, end)
     state, began = after and after.ha, order.began
     acted = state in ("request_stop", "error") or state not in (None, order.before.ha)
     acted = acted or any(
@@ -181,7 +187,7 @@ def _outlook(order: Order, after: Machine | None, end: _End, tasks: list[Task]) 
 def _failed(api: Api, order: Order, status: str) -> PowerResult:
     """Raise what the task has ended with, unless the goal is reached all the same."""
     action = order.action
-    after = look(guest.read_state, api, order.found)
+    after = attempt(guest.read_state, api, order.before)
     if (
         action == "start"
         and isinstance(after, Machine)
@@ -203,7 +209,7 @@ def _failed(api: Api, order: Order, status: str) -> PowerResult:
     )
     holder = None
     if "can't lock" in reason:
-        holder = lock_holder(guest.read_tasks(api, order.found), order.task or "")
+        holder = lock_holder(guest.read_tasks(api, order.before), order.task or "")
     then = advice.next_step(after, action, reason, holder)
     tail = advice.log_text(lines, reason)
     raise advice.failed(order.before, after, action, reason, then, tail)
@@ -225,7 +231,7 @@ def _look_until_stopped(
 ) -> Machine | ProxmoxError:
     with within(min(patience, max(time_left(), 2.0))):
         for _ in _ticks(order):
-            after = look(guest.read_state, api, order.found)
+            after = attempt(guest.read_state, api, order.before)
             if isinstance(after, Machine) and after.status == "stopped":
                 break
     return after
@@ -236,7 +242,7 @@ def _whole_log(api: Api, order: Order) -> list[str] | ProxmoxError:
     lines: list[str] | ProxmoxError = []
     with within(LOG_PATIENCE):
         for _ in _ticks(order):
-            lines = look(guest.log_tail, api, str(order.task))
+            lines = attempt(guest.log_tail, api, str(order.task))
             if isinstance(lines, ProxmoxError) or any(map(ENDED.match, lines)):
                 break
     return lines

@@ -1,10 +1,4 @@
-"""The five PROXMOX_* variables, from the environment or from .env.
-
-Settings          where the API is and who asks
-describe          each variable as it was read, and from where
-read_settings     Settings of the environment and of .env in the working directory
-PLACEHOLDERS      the values of .env.example
-"""
+"""The five PROXMOX_* variables, from the environment or from .env."""
 
 from __future__ import annotations
 
@@ -14,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from src.env_file import EnvFile, as_dotenv_reads
+from src.config.ca_file import wrong_with
+from src.config.env_file import EnvFile, as_dotenv_reads
 from src.errors import ProxmoxError
-from src.trust import wrong_with
 
 PLACEHOLDERS = {  # .env.example's: copied and left as they are, they count as missing
     "PROXMOX_URL": "https://your-proxmox-host:8006",

@@ -1,21 +1,10 @@
-"""Which certificates are trusted: the file of a CA, what TLS checks, and whom it met.
-
-wrong_with      what is wrong with the file of a CA, and what to do
-has_a_ca        whether there is a CA's certificate in it
-has_expired     whether it is out of its time
-tls_context     what checks a server's certificate
-Peer            the other end of a connection
-"""
+"""The file of a CA that PROXMOX_VERIFY_SSL names, and what can be wrong with it."""
 
 from __future__ import annotations
 
 import os
 import ssl
 import time
-from dataclasses import dataclass
-from typing import Any
-
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 MOUNT = "-v /absolute/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro"
 AGAIN = "copy /etc/pve/pve-root-ca.pem from a node once more"
@@ -95,44 +84,3 @@ def has_expired(path: str) -> bool:
     """Whether each CA in a file has expired."""
     ends = [str(each["notAfter"]) for each in _context_of(path).get_ca_certs()]
     return bool(ends) and all(ssl.cert_time_to_seconds(e) < time.time() for e in ends)
-
-
-def tls_context(verify: bool | str) -> ssl.SSLContext:
-    """What checks a server's certificate: by public CAs, a file or folder of them, or not.
-
-    For all connections of a client, at once. Raises OSError where that cannot be read.
-    """
-    if verify is False:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        path = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
-        folder = path if os.path.isdir(path) else None
-        file = None if folder else path
-        context = ssl.create_default_context(cafile=file, capath=folder)
-        # Python 3.13 sets it, and refuses by it the CA that Proxmox made before 2026.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.hostname_checks_common_name = False  # as urllib3 has it
-    # urllib3 sets it for each connection, while others are being made by the same context.
-    context.set_alpn_protocols(["http/1.1"])
-    context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]
-    return context
-
-
-@dataclass(frozen=True)
-class Peer:
-    """The other end of a TLS connection; of a certificate that is not checked, nothing."""
-
-    protocol: str  # TLSv1.3
-    names: tuple[str, ...] = ()
-    expires: float | None = None  # seconds since the epoch
-
-    @classmethod
-    def of(cls, sock: ssl.SSLSocket) -> Peer:
-        certificate: Any = sock.getpeercert() or {}
-        alternatives = certificate.get("subjectAltName", ())
-        names = (name for kind, name in alternatives if kind in ("DNS", "IP Address"))
-        end = certificate.get("notAfter")
-        expires = ssl.cert_time_to_seconds(end) if end else None
-        return cls(sock.version() or "", tuple(names), expires)

@@ -1,8 +1,4 @@
-"""What stands in a power action's way, so that nothing is sent: pure functions.
-
-unknown_action, obstacle, no_quorum, busy, not_sent, cancelled    errors
-already, will_change                                              messages of results
-"""
+"""What stands in a power action's way, so that nothing is sent: pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from collections.abc import Iterable
 
 from src.errors import ProxmoxError
 from src.models import Action, Machine
-from src.tasks import UnderWay
+from src.power.tasks import UnderWay
 
 LOOK = "Call list_machines in a minute."
 FORCE = (

@@ -1,10 +1,8 @@
-"""`--check`: what was read, who answers, what the lists say, what the token may do.
-
-check    says it line by line, and whether all is well
-"""
+"""The command line: --watch-only, and --check, which says what works and what does not."""
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import sys
@@ -12,24 +10,40 @@ import time
 from collections.abc import Collection, Iterator
 
 from src.client import ProxmoxClient
-from src.env_file import EnvFile
-from src.environment import proxy_variable
+from src.config.env_file import EnvFile
+from src.config.settings import Settings, describe, read_settings
 from src.errors import ProxmoxError
-from src.rights import Right, grant
-from src.rows import some_of
-from src.settings import Settings, describe, read_settings
-from src.texts import (
-    Filters,
-    infrastructure_page,
-    machines_page,
-    storage_page,
-)
-from src.trust import Peer
+from src.lists.answers import attention_lines
+from src.proxmox.network import proxy_variable
+from src.proxmox.rights import Right, grant
+from src.proxmox.rows import some_of
 
-NO_FILTERS: Filters = {"node": None, "status": None, "name": None}
+ABOUT = (
+    "An MCP server for Proxmox VE, over stdin and stdout: an MCP client starts it. It is "
+    "configured by PROXMOX_URL, PROXMOX_USER, PROXMOX_TOKEN_ID, PROXMOX_TOKEN_SECRET and "
+    "PROXMOX_VERIFY_SSL, in the environment or in the file .env."
+)
+CHECK = (
+    "check settings, connection, lists and the token's rights, and leave: status 0 when all "
+    "is well, 1 when not"
+)
 # What a line begins with that says that something is not well.
 ERROR, MISSING = "ERROR", "MISSING"
 AS_ROOT = 'on a node as root ("already exists" of a role does no harm)'
+
+
+def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """`check` and `watch_only`; without arguments those of the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.server", description=ABOUT, allow_abbrev=False
+    )
+    parser.add_argument("--check", action="store_true", help=CHECK)
+    parser.add_argument(
+        "--watch-only",
+        action="store_true",
+        help="offer the three lists, and no tool that switches a machine",
+    )
+    return parser.parse_args(arguments)
 
 
 def check(tools: Collection[str]) -> bool:
@@ -107,44 +121,33 @@ def _connection(client: ProxmoxClient) -> Iterator[str]:
     version = client.get_version()
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
     yield f"{settings.address} answered {settings.token_id} in {took}"
-    yield _verified(client.verified_by, client.get_peer())
-    yield f"Proxmox VE {version}"
-
-
-def _verified(by: str, peer: Peer | None) -> str:
-    protocol = peer.protocol if peer else "TLS"
-    if not by:
-        return (
-            f"{protocol}, NOT verified (PROXMOX_VERIFY_SSL=false): whoever is in between "
-            "can read the token"
+    if by := client.verified_by:
+        yield f"TLS, verified by {by}"
+    else:
+        yield (
+            "TLS, NOT verified (PROXMOX_VERIFY_SSL=false): whoever is in between can read "
+            "the token"
         )
-    said = f"{protocol}, verified by {by}"
-    if not peer or peer.expires is None:
-        return said
-    names = some_of(list(peer.names))
-    day = time.strftime("%Y-%m-%d", time.gmtime(peer.expires))
-    left = (peer.expires - time.time()) / 86_400
-    return f"{said}: a certificate of {names}, valid until {day} ({left:.0f} days)"
+    yield f"Proxmox VE {version}"
 
 
 def _nodes(client: ProxmoxClient) -> Iterator[str]:
     found = client.get_overview()
-    page = infrastructure_page(found)
-    yield from (*page.top, *page.notes)
+    yield from (*attention_lines(found), *found.notes)
     if not found.totals.online:
         yield f"{ERROR}: no node is online"
 
 
 def _machines(client: ProxmoxClient) -> Iterator[str]:
     found = client.get_all_machines()
-    yield from machines_page(found, found.machines, NO_FILTERS).notes
+    yield from found.notes
     if found.machines and not any(each.live for each in found.machines):
         yield f"{ERROR}: no node has told the state of its machines"
 
 
 def _storages(client: ProxmoxClient) -> Iterator[str]:
     found = client.get_all_storage()
-    yield from storage_page(found).notes
+    yield from found.notes
     if found.storages and all(each.active is None for each in found.storages):
         yield f"{ERROR}: no node has told the state of its storages"
 

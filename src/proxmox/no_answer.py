@@ -1,8 +1,4 @@
-"""What it means that no answer came, by a table of exceptions, in words for the model.
-
-unanswered    a broken connection
-too_slow      no answer in the time that there was
-"""
+"""What it means that no answer came: a table of exceptions, in words for the model."""
 
 from __future__ import annotations
 
@@ -14,16 +10,16 @@ from http.client import BadStatusLine, LineTooLong, responses
 
 import requests
 
-from src.environment import (
+from src.config.ca_file import has_a_ca, has_expired, wrong_with
+from src.config.settings import Settings
+from src.errors import ProxmoxError
+from src.proxmox.network import (
     from_environment,
     no_proxy_variable,
     proxy_variable,
     verifier,
 )
-from src.errors import ProxmoxError
-from src.failures import not_the_api
-from src.settings import Settings
-from src.trust import has_a_ca, has_expired, wrong_with
+from src.proxmox.refusals import not_the_api
 
 UNTRUSTED = "its certificate is not trusted: "
 UNVERIFIED = "; or, on a network you trust, PROXMOX_VERIFY_SSL=false."

@@ -1,15 +1,12 @@
-"""What a person should look at, from what the cluster says of itself: pure functions.
-
-needs_attention    a line for each, the worst first, at most MAX_LINES
-"""
+"""What a person should look at, the worst first: pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from src.merge import merge_machines, merge_storages
+from src.lists.merge import merge_machines, merge_storages
 from src.models import Node
-from src.rows import Row, clean
+from src.proxmox.rows import Row, clean
 
 MAX_LINES = 20
 FULL = 0.9

@@ -1,17 +1,5 @@
 """One row of the API to one model: pure functions.
 
-Row                                    an object as Proxmox answers it
-number, fraction, integer, text, flag  one value of it
-clean                                  what others wrote, fit to be read
-some_of                                the first of many names
-read_task                              from /nodes/{node}/tasks
-read_cluster                           name and quorum, from /cluster/status
-read_node                              from /nodes
-read_node_resources                    from /nodes/{node}/status
-read_machine                           from a node's list or status/current, and resources
-read_storage, read_storage_resource    from /nodes/{node}/storage, from resources
-find_row                               a machine's row among those of resources
-
 "Resources" are the rows of /cluster/resources, which the nodes broadcast every 10 s.
 """
 
@@ -23,7 +11,7 @@ import unicodedata
 from collections.abc import Collection
 from typing import Any
 
-from src.models import Machine, Node, NodeResources, Storage, Task
+from src.models import Machine, Node, NodeResources, Storage
 
 Row = dict[str, Any]
 
@@ -208,28 +196,9 @@ def _words(content: Any) -> tuple[str, ...]:
     return tuple(sorted(filter(None, str(content or "").split(","))))
 
 
-def read_task(row: Row) -> Task:
-    """A Task from a row of /nodes/{node}/tasks, where a running one says RUNNING."""
-    status = clean(row.get("status") or "RUNNING")
-    return Task(
-        upid=clean(row.get("upid") or ""),
-        type=clean(row.get("type") or ""),
-        status=None if status == "RUNNING" else status,
-        began=integer(row.get("starttime")),
-    )
-
-
 def read_cluster(rows: list[Row]) -> tuple[str | None, bool | None]:
     """The cluster's name and whether it has quorum; both None on a standalone host."""
     for row in rows:
         if row.get("type") == "cluster":
             return text(row.get("name")), flag(row.get("quorate"))
     return None, None
-
-
-def find_row(vm_id: int, resources: list[Row]) -> Row | None:
-    """The machine's row of resources, None where there is none."""
-    for row in resources:
-        if row.get("type") in ("qemu", "lxc") and integer(row.get("vmid")) == vm_id:
-            return row if "node" in row else None
-    return None

@@ -1,21 +1,12 @@
-"""Many answers to one list: pure functions.
-
-add_up             the totals of the nodes
-merge_nodes        the nodes of /nodes and what they say of themselves
-named_nodes        the nodes that a cluster's rows name, where /nodes failed
-merge_machines     what the nodes say live over /cluster/resources, each machine once
-select_machines    those that some filters let pass
-merge_storages     the storages of all nodes, a shared one once
-"""
+"""Many answers to one list: pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from src.models import Machine, Node, NodeResources, Storage, Totals
-from src.rows import (
+from src.proxmox.rows import (
     Row,
     flag,
     integer,
@@ -88,24 +79,6 @@ def _merge_node(node: Node, live: NodeResources | None) -> Node:
     if node.cpu is not None:
         known["cpu"] = node.cpu
     return replace(node, **known)
-
-
-def named_nodes(cluster: list[Row]) -> list[Row]:
-    """Rows like those of /nodes, from /cluster/status or /cluster/resources.
-
-    The first has rows of nodes with their membership; the other has the rows of /nodes
-    too, unless it was asked for one type, and then rows that are on them.
-    """
-    online: dict[Any, str] = {0: "offline", 1: "online"}
-    nodes = [row for row in cluster if row.get("type") == "node" and "node" in row]
-    return nodes or [
-        {
-            "node": row.get("node") or row.get("name"),
-            "status": online.get(row.get("online"), "unknown"),
-        }
-        for row in cluster
-        if row.get("type") != "cluster"
-    ]
 
 
 def merge_machines(

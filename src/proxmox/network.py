@@ -1,24 +1,17 @@
-"""What requests takes from the environment: a proxy, and the CAs to trust.
-
-from_environment    proxies and CAs for the requests to one address
-verifier            by what a certificate is verified
-proxy_variable      where a proxy on the way to an address comes from
-no_proxy_variable   what goes past it
-bundle_variable     where a bundle of CAs comes from
-tls_unavailable     what keeps TLS from being set up, by the name of its variable
-"""
+"""The way there, as this machine has it: proxies, bundles of CAs, and TLS."""
 
 from __future__ import annotations
 
 import os
+import ssl
 from typing import cast
 
 import requests
-from requests.utils import get_environ_proxies
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 
+from src.config.ca_file import wrong_with
+from src.config.settings import Settings
 from src.errors import ProxmoxError
-from src.settings import Settings
-from src.trust import wrong_with
 
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
@@ -72,3 +65,26 @@ def tls_unavailable(verify: bool | str) -> ProxmoxError:
         advice = f"Or unset {name}, and set {own}."
     said = f"{name} is {verify}, which {problem or 'cannot be used'}"
     return ProxmoxError(said, advice, "refused")
+
+
+def tls_context(verify: bool | str) -> ssl.SSLContext:
+    """What checks a server's certificate: by public CAs, a file or folder of them, or not.
+
+    For all connections of a client, at once. Raises OSError where that cannot be read.
+    """
+    if verify is False:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        path = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
+        folder = path if os.path.isdir(path) else None
+        file = None if folder else path
+        context = ssl.create_default_context(cafile=file, capath=folder)
+        # Python 3.13 sets it, and refuses by it the CA that Proxmox made before 2026.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.hostname_checks_common_name = False  # as urllib3 has it
+    # urllib3 sets it for each connection, while others are being made by the same context.
+    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]
+    return context

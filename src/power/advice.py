@@ -1,20 +1,13 @@
-"""What the end of a power action means, and what to do next: pure functions.
-
-overtaken, cut_short, done, unfinished              messages of results
-outlook_of_task, outlook_unread, outlook_of_ha, outlook_of_end
-                                                    what comes of what is not finished
-failed, lost                                        errors
-reason_of, next_step, log_text                      why, what to do, what its task wrote
-"""
+"""What the end of a power action means, and what to do next: pure functions."""
 
 from __future__ import annotations
 
 import re
 
 from src.errors import ProxmoxError
-from src.models import Action, Machine, Task, goal
-from src.obstacles import FORCE, HA_ERROR, LOOK
-from src.tasks import described
+from src.models import Action, Machine, goal
+from src.power.obstacles import FORCE, HA_ERROR, LOOK
+from src.power.tasks import Task, described
 
 DONE = {
     "start": "Started {label}; it is running.",

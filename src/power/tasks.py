@@ -1,18 +1,12 @@
-"""What a machine's tasks mean for it: pure functions.
-
-UnderWay          something that will change the machine: a task, or HA
-under_way         what there is of that
-latest_failure    a task that failed since, and that was not ours
-lock_holder       the task that another one waited for in vain
-described, ends   a task and when it ends by itself, in words
-"""
+"""What a machine's tasks mean for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from src.models import Action, Machine, Task
+from src.models import Action, Machine
+from src.proxmox.rows import Row, clean, integer
 
 ACTIONS: dict[str, Action] = {  # what a type of task does
     "qmstart": "start",
@@ -37,11 +31,46 @@ ENDS = {  # seconds after its start, and what it comes to then
 
 
 @dataclass(frozen=True)
+class Task:
+    """A task of Proxmox. `status` is its exit status, None while it runs; `began` is in
+    seconds since 1970 by the node's clock, None where it is not said."""
+
+    upid: str
+    type: str
+    status: str | None
+    began: int | None
+
+    @property
+    def failed(self) -> bool:
+        return self.status is not None and not succeeded(self.status)
+
+
+def succeeded(status: str) -> bool:
+    """Whether an exit status is success: OK, or WARNINGS and their number."""
+    return status == "OK" or status.startswith("WARNINGS")
+
+
+def read_task(row: Row) -> Task:
+    """A Task from a row of /nodes/{node}/tasks, where a running one says RUNNING."""
+    status = clean(row.get("status") or "RUNNING")
+    return Task(
+        upid=clean(row.get("upid") or ""),
+        type=clean(row.get("type") or ""),
+        status=None if status == "RUNNING" else status,
+        began=integer(row.get("starttime")),
+    )
+
+
+@dataclass(frozen=True)
 class UnderWay:
     """What will change a machine: `task`, or HA where that is None."""
 
     action: Action
     task: Task | None = None
+
+    @property
+    def upid(self) -> str | None:
+        return self.task.upid if self.task else None
 
     @property
     def leads_to(self) -> str:

@@ -1,12 +1,4 @@
-"""What Proxmox, or what answers in its place, refuses, in words: pure functions.
-
-refused           an HTTP status of 400 or more
-not_proxmox       a refusal that something else gave
-not_the_api       something else answered
-too_late          no time was left to send it
-invalid_target, unknown_node, unknown_machine, machine_elsewhere, offline_node
-                  a machine that is not there
-"""
+"""What an answer that is a refusal means, in words for the model: pure functions."""
 
 from __future__ import annotations
 
@@ -15,10 +7,10 @@ from collections.abc import Iterable
 
 from proxmoxer import ResourceException  # type: ignore[import-untyped]
 
+from src.config.settings import Settings
 from src.errors import ProxmoxError
-from src.rights import grant
-from src.rows import clean
-from src.settings import Settings
+from src.proxmox.rights import grant
+from src.proxmox.rows import clean
 
 CURES = {  # of what Proxmox says, where its words are not enough
     "no quorum": "Call list_infrastructure: a start needs most nodes to be online.",

@@ -1,8 +1,4 @@
-"""The file .env in the working directory, by python-dotenv's rules.
-
-EnvFile            what it says; or that it is not there, or why it cannot be read
-as_dotenv_reads    a variable of the environment, as if it stood there
-"""
+"""The file .env in the working directory, by python-dotenv's rules."""
 
 from __future__ import annotations
 

@@ -1,17 +1,12 @@
-"""What a token may do, and the lines that grant what it lacks: pure functions.
-
-grant           the pveum lines that grant one privilege
-read_rights     what GET /access/permissions means for the tools
-Right, Rights   one thing that the tools need, and all of them
-"""
+"""What a token may do, and the commands that grant what it lacks: pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from src.rows import some_of
-from src.settings import Settings
+from src.config.settings import Settings
+from src.proxmox.rows import some_of
 
 # The role for each privilege. A role on a deeper path replaces the one from above, so the
 # one for power has what watching needs as well.

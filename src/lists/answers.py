@@ -1,0 +1,120 @@
+"""A list as it is answered: text and structured content, cut where they are too long."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from itertools import accumulate
+from typing import Any
+
+from src.lists.texts import machine_line, node_line, storage_line, tally
+from src.models import Infrastructure, Machine, Machines, Storages
+
+MAX_TEXT = 40_000  # characters: clients cut or refuse more
+MAX_CONTENT = 60_000  # characters of JSON: some clients hand the model only that
+COLUMNS = "vm_id name, node, type, status, CPU, memory, uptime:"
+
+Answer = tuple[str, dict[str, Any]]
+
+
+def infrastructure_answer(found: Infrastructure) -> Answer:
+    """What needs attention, the notes, and a line a node."""
+    lines = [node_line(node) for node in found.nodes]
+    return _answer(found, "nodes", lines, top=attention_lines(found))
+
+
+def attention_lines(found: Infrastructure) -> list[str]:
+    if found.attention:
+        return ["Needs attention:", *(f"- {line}" for line in found.attention)]
+    seen = " that could be seen" if found.notes[1:] else ""
+    return [f"Nothing{seen} needs attention."]
+
+
+def machines_answer(found: Machines) -> Answer:
+    """The notes, and a line a machine; too many to fit are counted by node."""
+    by_node: dict[str, list[Machine]] = {}
+    for machine in found.machines:
+        by_node.setdefault(machine.node, []).append(machine)
+    return _answer(
+        found,
+        "machines",
+        [machine_line(machine) for machine in found.machines],
+        columns=[COLUMNS] if found.machines else [],
+        summary=[f"{name}: {tally(by_node[name])}" for name in sorted(by_node)],
+        then="Narrow the list by node, status or name to see them.",
+    )
+
+
+def storages_answer(found: Storages) -> Answer:
+    """The notes, and a line a storage."""
+    lines = [storage_line(storage) for storage in found.storages]
+    return _answer(
+        found, "storages", lines, then="Those that are shown are the fullest."
+    )
+
+
+def _answer(
+    found: Any,
+    key: str,
+    lines: list[str],
+    top: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    summary: Sequence[str] = (),
+    then: str = "",
+) -> Answer:
+    """The text, with `lines` for the rows of found's `key`, and the structured content.
+
+    Where not all rows fit, `summary` stands for those left out, and `then` says how to
+    see them.
+    """
+    whole = lean(found)
+
+    def notes(shown: int) -> list[str]:
+        if shown == len(lines):
+            return list(found.notes)
+        more = f"{len(lines) - shown:,} more rows are not shown. {then}"
+        return [*found.notes, *summary, more]
+
+    def text(shown: int) -> str:
+        return "\n".join([*top, *notes(shown), *columns, *lines[:shown]])
+
+    def content(shown: int) -> dict[str, Any]:
+        cut = {"notes": notes(shown), "not_shown": len(lines) - shown}
+        return {**whole, **cut, key: whole[key][:shown]}
+
+    sizes = [len(_json(row)) for row in whole[key]]
+    return (
+        text(_most(MAX_TEXT, list(map(len, lines)), text)),
+        content(_most(MAX_CONTENT, sizes, lambda shown: _json(content(shown)))),
+    )
+
+
+def _most(room: int, sizes: list[int], write: Callable[[int], str]) -> int:
+    """How many rows of these sizes can be written in so many characters."""
+    if len(write(len(sizes))) <= room:
+        return len(sizes)
+    left = room - len(write(0))
+    return sum(total <= left for total in accumulate(size + 1 for size in sizes))
+
+
+def lean(value: Any) -> Any:
+    """Dataclasses as objects, tuples as lists; a machine, of which there are many,
+    without the keys that hold their default."""
+    if isinstance(value, list | tuple):
+        return [lean(each) for each in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not is_dataclass(value):
+        return value
+    return {
+        field.name: lean(found)
+        for field in fields(value)
+        if (found := getattr(value, field.name)) != field.default
+        or not isinstance(value, Machine)
+    }
+
+
+def _json(value: Any) -> str:
+    """As it is sent: without blanks, and as plain text."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,142 @@
+"""What is said of a list as a whole: the tally, what it lacks and why. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from src.errors import ProxmoxError
+from src.lists.ask_nodes import Answers
+from src.lists.filters import Filters
+from src.lists.texts import count, percent, size, tally, tally_storages
+from src.models import Machine, Storage, Totals
+from src.proxmox.rows import flag
+
+MAX_NOTES, MAX_NOTE = 30, 1000
+
+
+def about_nodes(
+    answers: Answers, cluster: str | None, quorate: bool | None, totals: Totals
+) -> list[str]:
+    quorum = {None: "", True: ", quorate", False: ", NOT QUORATE"}
+    head = f"Cluster {cluster}{quorum[quorate]}: " if cluster else ""
+    head += f"{totals.online} of {count(totals.nodes, 'node')} online"
+    if totals.cpu is not None:
+        head += f", CPU {percent(totals.cpu)} of {totals.cpus}"
+    if totals.memory_total is not None:
+        head += f", memory {size(totals.memory_total, totals.memory_used)}"
+    notes = _failed(answers.errors, "load, version and fresh figures are missing")
+    error = answers.cluster_errors.get("status")
+    # Without the right to ask (403) both are null, as on a standalone host.
+    if error and error.code != 403:
+        notes.append(f"The cluster's name and quorum are missing. {error.cause}")
+    if error := answers.cluster_errors.get("resources"):
+        notes.append(
+            "Storages and machines were not looked at for what needs attention. "
+            f"{error.cause}"
+        )
+    return _bounded([head, *notes])
+
+
+def about_machines(
+    answers: Answers,
+    everything: list[Machine],
+    shown: list[Machine],
+    filters: Filters,
+    token_id: str,
+) -> list[str]:
+    node = filters.node
+    where = node or count(len({machine.node for machine in shown}), "node")
+    head = f"{count(len(shown), 'machine')} on {where}: {tally(shown)}"
+    there = [machine for machine in everything if node in (None, machine.node)]
+    if not shown:
+        head = f"No machines{filters.words}."
+        if there:
+            head += f" There are: {tally(there)}."
+    notes = _missing(answers, "machines")
+    if not there and not answers.errors:
+        nodes = {str(row["node"]) for row in answers.resources if row.get("node")}
+        if node and nodes - {node}:
+            others = ", ".join(sorted(nodes))
+            notes.append(f"There are machines on other nodes: {others}.")
+        elif not nodes:
+            notes.append(_nothing("machines", "VM.Audit on /vms", token_id))
+    return _bounded([head, *notes])
+
+
+def about_storages(
+    answers: Answers, storages: list[Storage], token_id: str
+) -> list[str]:
+    head = f"{count(len(storages), 'storage')}: {tally_storages(storages)}"
+    notes = _missing(answers, "storages")
+    if any(error.answer_lost for error in answers.errors.values()):
+        notes.append(
+            "A node checks its storages one after another: a dead network storage (NFS, "
+            "CIFS) is the likely cause where only this list waits for a node."
+        )
+    notes += _inactive_somewhere(storages, answers.by_node())
+    if not storages and not answers.errors:
+        notes.append(_nothing("storages", "Datastore.Audit on /storage", token_id))
+    return _bounded([head if storages else "No storages.", *notes])
+
+
+def _bounded(notes: list[str]) -> list[str]:
+    """At most MAX_NOTES, each cut to length: the rows need room as well."""
+    more = len(notes) - MAX_NOTES
+    shown = [line[:MAX_NOTE] for line in notes[:MAX_NOTES]]
+    return [*shown, f"And {more:,} more notes."] if more > 0 else shown
+
+
+def _nothing(things: str, privilege: str, token_id: str) -> str:
+    """An empty answer may be a missing right."""
+    return (
+        f"Proxmox shows no {things} to the token {token_id}. If there are some, it "
+        f"lacks {privilege}: grant that to the user and, with privilege separation, to "
+        "the token as well."
+    )
+
+
+def _missing(answers: Answers, things: str) -> list[str]:
+    """What a list of machines or storages lacks."""
+    notes = _failed(answers.errors, f"{things} there are shown as last known")
+    for name in sorted(answers.offline):
+        notes.append(f"{name} is offline: the state of its {things} is unknown.")
+    if error := answers.cluster_errors.get("resources"):
+        notes.append(
+            f"The cluster's broadcast is missing, and with it the {things} of nodes that "
+            f"did not answer. {error.cause}"
+        )
+    return notes
+
+
+def _failed(errors: Mapping[str, ProxmoxError], consequence: str) -> list[str]:
+    """A note for each kind of failure, naming the nodes that had it."""
+    kinds: dict[int | str, list[str]] = {}
+    for name in sorted(errors):
+        kinds.setdefault(errors[name].code, []).append(name)
+    return [
+        f"{', '.join(names)} {'refused' if code == 403 else 'did not answer'}: "
+        f"{consequence}. {errors[names[0]]}"
+        for code, names in kinds.items()
+    ]
+
+
+def _inactive_somewhere(
+    storages: Iterable[Storage], live: Mapping[str, Any]
+) -> list[str]:
+    """A note for each shared storage that some of its nodes can use and others cannot."""
+    notes = []
+    for storage in storages:
+        dead = [
+            node
+            for node, rows in live.items()
+            for row in rows
+            if row.get("storage") == storage.storage
+            and flag(row.get("enabled", 1))
+            and not flag(row.get("active"))
+        ]
+        if storage.active and storage.shared and dead:
+            notes.append(
+                f"{storage.storage} is not active on {', '.join(sorted(dead))}."
+            )
+    return notes
