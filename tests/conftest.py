@@ -14,8 +14,8 @@ from mcp.types import CallToolResult
 
 from src import server
 from src.client import ProxmoxClient
-from src.proxmox.network import BUNDLES
 from src.config.settings import Settings
+from src.proxmox.network import BUNDLES
 from tests.cluster import SECRET, Cluster, furnish
 
 

@@ -123,7 +123,12 @@ class Replay:
         """Answer all requests of this process from now on."""
         for name, value in ENVIRON.items():
             patch.setenv(name, value)
-        for module in ("proxmox.api", "proxmox.deadline", "power.action", "power.outcome"):
+        for module in (
+            "proxmox.api",
+            "proxmox.deadline",
+            "power.action",
+            "power.outcome",
+        ):
             patch.setattr(f"src.{module}.time", self.clock)
         patch.setattr("src.lists.ask_nodes.ThreadPoolExecutor", self.clock.pool)
         patch.setattr("src.lists.ask_nodes.wait", self.clock.wait)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from src.power import advice
 from src.errors import ProxmoxError
-from src.models import Machine, Task
+from src.models import Machine
+from src.power import advice
+from src.power.tasks import Task
 
 WEB = Machine(vm_id=100, name="web", node="pve1", type="qemu", status="running")
 CT = Machine(vm_id=200, node="pve2", type="lxc", status="stopped")

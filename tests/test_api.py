@@ -7,18 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from src import server
-from src.lists import ask_nodes as fanout
-from src.power import outcome
-from src.proxmox import api
-from src.proxmox.api import scoped, time_left, within
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
+from src.lists import ask_nodes
+from src.power import outcome
+from src.proxmox import deadline, transport
+from src.proxmox.deadline import time_left, within
 from tests.cluster import SECRET, Cluster
 from tests.conftest import Call
 from tests.process import wait_for
@@ -88,8 +90,8 @@ def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
 
 
 def test_the_patience_of_a_request_a_list_and_an_action() -> None:
-    assert (api.CONNECT_TIMEOUT, api.READ_TIMEOUT) == (5, 30)
-    assert (fanout.LIST_PATIENCE, outcome.POWER_PATIENCE) == (10, 45)
+    assert (deadline.CONNECT_TIMEOUT, deadline.READ_TIMEOUT) == (5, 30)
+    assert (ask_nodes.LIST_PATIENCE, outcome.POWER_PATIENCE) == (10, 45)
 
 
 # --- No answer, and answers of something else -----------------------------------------
@@ -103,7 +105,7 @@ def test_nothing_listens_there(point: Point) -> None:
 
 def test_an_address_without_a_host(point: Point, monkeypatch: Any) -> None:
     """A queue of connections that is full does not answer either."""
-    monkeypatch.setattr(api, "CONNECT_TIMEOUT", 0.6)
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.6)
     with socket.socket() as listener, contextlib.ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -176,7 +178,7 @@ NOT_ITS_OWN = [  # a reverse proxy, a web firewall, a Backup Server, another API
 def test_something_else_than_the_api(
     point: Point, peer: Start, monkeypatch: Any, response: str, tls: bool, says: str
 ) -> None:
-    monkeypatch.setattr(fanout, "LIST_PATIENCE", 0.8)
+    monkeypatch.setattr(ask_nodes, "LIST_PATIENCE", 0.8)
     assert says in point(peer(response, tls)[0])
 
 
@@ -258,7 +260,7 @@ def test_the_token_is_sent_and_no_cookie(point: Point, peer: Start) -> None:
     point(f"{url}/behind/a/proxy")
     with pytest.raises(ProxmoxError):
         server.client().get_nodes()
-    assert len(sent) == 4
+    assert 2 <= len(sent) <= 4  # what was asked beside /nodes is not waited for
     for request in sent:
         assert b"Cookie" not in request
         assert f"Authorization: PVEAPIToken=mcp@pve!t={SECRET}\r\n".encode() in request
@@ -300,17 +302,17 @@ def test_a_request_that_waits_for_its_place_is_not_sent_after_its_time(
     proxmox: ProxmoxClient, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thirty-two that hang take all places there are."""
-    monkeypatch.setattr(api, "READ_TIMEOUT", 1.0)
+    monkeypatch.setattr(transport, "READ_TIMEOUT", 1.0)
     cluster.delay["/nodes"] = 5
-    with ThreadPoolExecutor(api.MAX_REQUESTS) as pool:
-        for _ in range(api.MAX_REQUESTS):
+    with ThreadPoolExecutor(transport.MAX_REQUESTS) as pool:
+        for _ in range(transport.MAX_REQUESTS):
             pool.submit(proxmox.get_nodes)
-        wait_for(lambda: len(cluster.sent) == api.MAX_REQUESTS)
+        wait_for(lambda: len(cluster.sent) == transport.MAX_REQUESTS)
         began = time.monotonic()
         with within(0.3), pytest.raises(ProxmoxError, match="It was not sent"):
             proxmox.get_machine_status("pve1", 100)
         assert time.monotonic() - began < 0.8
-        assert len(cluster.sent) == api.MAX_REQUESTS
+        assert len(cluster.sent) == transport.MAX_REQUESTS
     with pytest.raises(ProxmoxError, match="no machine 100"):  # they are free again
         proxmox.get_machine_status("pve1", 100)
 
@@ -320,7 +322,7 @@ def test_a_scope_ends_with_its_block_and_goes_along_into_another_thread() -> Non
     with ThreadPoolExecutor(1) as pool:
         with within(20):
             with within(10):
-                call = scoped(time_left)
+                call = partial(copy_context().run, time_left)
             assert time_left() == pytest.approx(20, abs=1)
             assert pool.submit(call).result() == pytest.approx(10, abs=1)
             assert pool.submit(time_left).result() == for_ever
@@ -328,7 +330,9 @@ def test_a_scope_ends_with_its_block_and_goes_along_into_another_thread() -> Non
 
 
 @pytest.mark.parametrize(("around", "left"), [(45, 10), (8, 8), (1, 5), (-1, 5)])
-def test_a_look_has_ten_seconds_and_the_last_one_five(around: int, left: int) -> None:
+def test_an_attempt_has_ten_seconds_and_the_last_one_five(
+    around: int, left: int
+) -> None:
     with within(around):
-        assert api.look(time_left) == pytest.approx(left, abs=0.5)
+        assert deadline.attempt(time_left) == pytest.approx(left, abs=0.5)
         assert time_left() == pytest.approx(around, abs=0.5)

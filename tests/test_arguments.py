@@ -9,11 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError
 
-from src.proxmox.api import check_target
 from src.arguments import read_arguments
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
 from src.models import NODE_PATTERN
+from src.proxmox.api import check_target
 from tests.cluster import Cluster
 from tests.conftest import Call
 

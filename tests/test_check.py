@@ -205,11 +205,7 @@ def test_a_file_that_is_not_read_is_told_though_the_environment_has_all(
         said["Settings"][0]
         == f"The file {tmp_path}/.env cannot be read: it is a folder."
     )
-    assert re.fullmatch(
-        r"TLSv1\.3, verified by /\S+: a certificate of localhost, 127\.0\.0\.1, valid "
-        r"until \d{4}-\d\d-\d\d \(\d+ days\)",
-        said["Connection"][1],
-    )
+    assert re.fullmatch(r"TLS, verified by /\S+", said["Connection"][1])
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
@@ -220,8 +216,7 @@ def test_a_certificate_that_is_not_verified_is_told_as_that(
     well, said = checked()
     assert well
     assert said["Connection"][1] == (
-        "TLSv1.3, NOT verified (PROXMOX_VERIFY_SSL=false): whoever is in between can read the "
-        "token"
+        "TLS, NOT verified (PROXMOX_VERIFY_SSL=false): whoever is in between can read the token"
     )
 
 

@@ -10,8 +10,8 @@ import requests
 from proxmoxer import ResourceException
 
 from src.client import ProxmoxClient
-from src.errors import ProxmoxError
 from src.config.settings import Settings
+from src.errors import ProxmoxError
 from tests.cluster import SECRET
 
 SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)

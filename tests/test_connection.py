@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from src import server
-from src.proxmox import no_answer as connection
-from src.proxmox.network import BUNDLES
 from src.config.settings import Settings
+from src.proxmox import no_answer
+from src.proxmox.network import BUNDLES
 from tests.certificates import Authority
 from tests.cluster import SECRET, Cluster
 from tests.conftest import Call
@@ -107,7 +107,7 @@ UNANSWERED = {  # code: cause and advice
 
 @pytest.mark.parametrize(("error", "says"), UNANSWERED.items())
 def test_what_no_answer_means(error: OSError, says: str) -> None:
-    found = connection.unanswered(error, SETTINGS, 2.6, "pve1")
+    found = no_answer.unanswered(error, SETTINGS, 2.6, "pve1")
     code, _, said = says.partition(": ")
     through = "node pve1 through " if code == "timeout" else ""
     assert str(found) == f"Cannot talk to {through}https://pve.lan:8006: {said}"
@@ -120,14 +120,14 @@ def test_the_innermost_exception_tells_what_happened() -> None:
     error.__cause__ = OSError("outer")
     error.__cause__.__context__ = ConnectionRefusedError(111, "refused")
     error.__context__ = socket.gaierror(-2, "unknown")
-    assert "nothing listens" in str(connection.unanswered(error, SETTINGS, 0))
+    assert "nothing listens" in str(no_answer.unanswered(error, SETTINGS, 0))
 
 
 def test_what_is_too_slow_and_what_leads_somewhere_else() -> None:
-    slow = connection.too_slow(SETTINGS, 10)
+    slow = no_answer.too_slow(SETTINGS, 10)
     assert "to https://pve.lan:8006: no answer within 10 s" in slow.cause
-    assert "to node pve1 through" in connection.too_slow(SETTINGS, 10, "pve1").cause
-    redirected = connection.unanswered(requests.TooManyRedirects(), SETTINGS, 1)
+    assert "to node pve1 through" in no_answer.too_slow(SETTINGS, 10, "pve1").cause
+    redirected = no_answer.unanswered(requests.TooManyRedirects(), SETTINGS, 1)
     assert (slow.code, redirected.code) == ("timeout", "not the API")
     assert "answers, but not as a Proxmox VE API" in redirected.cause
 
@@ -135,7 +135,7 @@ def test_what_is_too_slow_and_what_leads_somewhere_else() -> None:
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1"])
 def test_in_a_container_this_computer_is_the_container(host: str) -> None:
     here = Settings(host, 8006, "", "mcp@pve", "t", SECRET, True)
-    error = connection.unanswered(broken(OSError(111, "refused")), here, 0)
+    error = no_answer.unanswered(broken(OSError(111, "refused")), here, 0)
     assert error.advice == (
         f"In a container {host} is the container itself: put the Proxmox host's name or address "
         "into PROXMOX_URL. Elsewhere check that pveproxy, or the tunnel, runs."
@@ -145,7 +145,7 @@ def test_in_a_container_this_computer_is_the_container(host: str) -> None:
 def test_an_address_of_ipv6_is_no_name() -> None:
     six = Settings("fd00::5", 8006, "", "mcp@pve", "t", SECRET, True)
     for number in (-9, socket.EAI_AGAIN):
-        error = connection.unanswered(broken(socket.gaierror(number, "x")), six, 0)
+        error = no_answer.unanswered(broken(socket.gaierror(number, "x")), six, 0)
         assert str(error) == (
             "Cannot talk to https://[fd00::5]:8006: no IPv6 here. Put a name or an IPv4 address "
             "into PROXMOX_URL; in a container Docker's network must have IPv6."
@@ -154,8 +154,8 @@ def test_an_address_of_ipv6_is_no_name() -> None:
 
 def test_a_node_that_is_slow_is_not_the_proxys_fault(monkeypatch: Any) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    assert "proxy" not in str(connection.too_slow(SETTINGS, 10, "pve1"))
-    assert "the proxy of HTTPS_PROXY" in str(connection.too_slow(SETTINGS, 10))
+    assert "proxy" not in str(no_answer.too_slow(SETTINGS, 10, "pve1"))
+    assert "the proxy of HTTPS_PROXY" in str(no_answer.too_slow(SETTINGS, 10))
 
 
 def test_what_is_none_of_https_words_is_another_service() -> None:
@@ -164,10 +164,10 @@ def test_what_is_none_of_https_words_is_another_service() -> None:
         broken(LineTooLong("header line")),
         requests.exceptions.ContentDecodingError(),
     ):
-        found = connection.unanswered(error, SETTINGS, 1)
+        found = no_answer.unanswered(error, SETTINGS, 1)
         assert "answers, but not as a Proxmox VE API" in found.cause
     hung_up = broken(RemoteDisconnected("closed"))
-    assert connection.unanswered(hung_up, SETTINGS, 1).code == "dropped"
+    assert no_answer.unanswered(hung_up, SETTINGS, 1).code == "dropped"
 
 
 # --- Proxies --------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def test_a_proxy_of_the_system_has_no_variable(monkeypatch: Any) -> None:
     error = requests.exceptions.ProxyError(OSError(111, "Connection refused"))
     assert (
         "the proxy of the system's settings does not answer (connection refused)"
-        in str(connection.unanswered(error, SETTINGS, 0))
+        in str(no_answer.unanswered(error, SETTINGS, 0))
     )
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from proxmoxer import ResourceException
 
-from src.proxmox import refusals as failures
 from src.config.settings import Settings
+from src.proxmox import refusals
 from tests.cluster import SECRET
 
 SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
@@ -51,7 +51,7 @@ REFUSED = {
 def test_what_a_status_of_400_or_more_means(answer: str, says: str) -> None:
     code, _, content = answer.partition(" ")
     refusal = ResourceException(int(code), "", content)
-    error = failures.refused(refusal, SETTINGS, "pve1")
+    error = refusals.refused(refusal, SETTINGS, "pve1")
     assert str(error) == says
     assert error.code == ("not the API" if says == NOT_THE_API else int(code))
 
@@ -64,13 +64,13 @@ def test_what_proxmox_says_is_told_whole_without_the_secret_and_cut() -> None:
         (595, ("x",), "could not reach a node (595 x)."),
         (401, (None,), "the API token mcp@pve!t (no reason)."),
     ):
-        error = failures.refused(ResourceException(code, "", *words), SETTINGS, "")
+        error = refusals.refused(ResourceException(code, "", *words), SETTINGS, "")
         assert error.cause.endswith(f" {says}")
 
 
 def test_a_refusal_of_something_else_is_told_so_and_was_not_carried_out() -> None:
-    error = failures.not_proxmox(SETTINGS, 401)
-    assert failures.not_proxmox(SETTINGS, 500).answer_lost
+    error = refusals.not_proxmox(SETTINGS, 401)
+    assert refusals.not_proxmox(SETTINGS, 500).answer_lost
     assert str(error) == (
         "https://pve.lan:8006 answers 401, but that answer is not Proxmox VE's: a reverse "
         "proxy, a web firewall or another service gave it. Point PROXMOX_URL at Proxmox VE "
@@ -83,26 +83,26 @@ def test_a_refusal_of_something_else_is_told_so_and_was_not_carried_out() -> Non
 def test_a_path_in_the_url_may_be_the_mistake() -> None:
     within = replace(SETTINGS, prefix="api2")
     said = "usually 8006. Leave out the path /api2, unless a proxy needs it."
-    assert failures.not_the_api(within).advice.endswith(said)
+    assert refusals.not_the_api(within).advice.endswith(said)
 
 
 def test_what_is_not_there_has_a_next_step() -> None:
     for error, says in {
-        failures.invalid_target(
+        refusals.invalid_target(
             "x is bad", "y", "zs"
         ): "x is bad. Call y to see the zs.",
-        failures.unknown_node(
+        refusals.unknown_node(
             "c", {"b": 1, "a": 2}
         ): "There is no node c. Nodes: a, b.",
-        failures.unknown_machine(
+        refusals.unknown_machine(
             101, SETTINGS
         ): "There is no machine 101, or the token "
         "mcp@pve!t lacks VM.Audit on /vms/101. Call list_machines to see what there is.",
-        failures.machine_elsewhere(
+        refusals.machine_elsewhere(
             9, "web", "a", "b"
         ): "Machine 9 (web) is not on a but "
         'on b. If you mean that one, call again with node="b".',
-        failures.offline_node(9, "a"): "Node a is offline: machine 9 cannot be seen or "
+        refusals.offline_node(9, "a"): "Node a is offline: machine 9 cannot be seen or "
         "switched. Call list_infrastructure to see when the node is back.",
     }.items():
         assert str(error) == says

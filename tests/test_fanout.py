@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from src import client
-from src.lists import ask_nodes as fanout
-from src.proxmox.api import MAX_REQUESTS
 from src.client import ProxmoxClient
+from src.lists import ask_nodes
+from src.proxmox.transport import MAX_REQUESTS
 from tests.cluster import SECRET, TOKEN, Cluster, Row, drop
 from tests.conftest import Answer, Call, at_once
 from tests.process import wait_for
@@ -23,7 +23,7 @@ LISTS = ["list_infrastructure", "list_machines", "list_storage"]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
     """0.8 s in place of the 10 that a list waits for a node, and 30 for its storages."""
-    monkeypatch.setattr(fanout, "LIST_PATIENCE", 0.8)
+    monkeypatch.setattr(ask_nodes, "LIST_PATIENCE", 0.8)
     monkeypatch.setattr(client, "STORAGE_PATIENCE", 0.8)
     return 0.8
 
@@ -197,16 +197,6 @@ def test_without_the_broadcast_the_nodes_still_tell(call: Call, demo: Cluster) -
         assert "rrd dump failed" in notes(answer)[-1]
 
 
-def test_the_broadcast_names_the_nodes_too(call: Call, demo: Cluster) -> None:
-    demo.pve.fail("GET", "/nodes", 500, "no nodes")
-    listed = call("list_machines")
-    assert len(machines(listed)) == 11
-    assert dead(listed) == [107]
-    nodes = call("list_infrastructure").data["nodes"]
-    assert [each["status"] for each in nodes] == ["online", "online", "offline"]
-    assert len(call("list_storage").data["storages"]) == 8
-
-
 @pytest.mark.parametrize(
     ("tool", "node", "failing"),
     [
@@ -304,19 +294,6 @@ def test_lists_are_complete_with_15_percent_of_connections_dropped(
         for key in ("nodes", "machines", "storages"):
             assert len(answer.data.get(key, "")) == len(expected.data.get(key, ""))
     assert demo.pve._random.count >= 4 * 14  # so many were dropped, each time another
-
-
-def test_the_broadcast_is_asked_for_again(call: Call, demo: Cluster) -> None:
-    left = [drop] * 3
-
-    async def respond(request: web.Request) -> web.Response:
-        if len(left) == 1:
-            del demo.raw["/cluster/resources"]
-        return await left.pop()(request)
-
-    demo.raw["/cluster/resources"] = respond
-    assert len(machines(call("list_machines"))) == 11
-    assert left == []
 
 
 def test_a_connection_closed_while_idle(call: Call, demo: Cluster) -> None:

@@ -18,7 +18,7 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from src.proxmox.api import MAX_REQUESTS
+from src.proxmox.transport import MAX_REQUESTS
 from tests.cluster import Cluster, in_a_process
 from tests.process import COMMAND, ROOT, Server
 

@@ -6,17 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.lists.answers import machines_answer
+from src.lists.filters import Filters
 from src.lists.merge import (
     add_up,
     merge_machines,
     merge_nodes,
     merge_storages,
-    named_nodes,
-    select_machines,
 )
 from src.models import Machine, Machines, Node, Storage, Totals
 from src.proxmox.rows import Row
-from src.lists.texts import machines_page
 
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
 
@@ -53,17 +52,6 @@ def test_a_node_that_does_not_answer_is_unknown_whatever_is_said_of_it() -> None
     resources += [{"type": "qemu", "node": "b", "hastate": "maintenance"}]
     found = merge_nodes(rows, {}, (), resources)
     assert [node.maintenance for node in found] == [True, False]
-
-
-def test_the_rows_of_a_cluster_name_its_nodes() -> None:
-    rows: list[Row] = [{"type": "cluster", "name": "demo"}]
-    rows += [{"type": "node", "name": f"pve{n}", "online": n} for n in (0, 1)]
-    rows += [{"type": "qemu", "node": "pve2", "name": "web"}]
-    states = enumerate(("offline", "online", "unknown"))
-    named = [{"node": f"pve{n}", "status": status} for n, status in states]
-    assert named_nodes(rows) == named
-    own = {"type": "node", "node": "pve1", "status": "online", "cpu": 0.5}
-    assert named_nodes([own, {"type": "qemu", "node": "pve2"}]) == [own]
 
 
 def test_every_row_of_a_machine_counts_and_no_other() -> None:
@@ -110,8 +98,8 @@ def test_every_machine_is_there_exactly_once_whatever_is_missing(
     answered = {int(row["vmid"]) for rows in live.values() for row in rows}
     told = answered | {int(row["vmid"]) for row in resources}
     assert [machine.vm_id for machine in machines] == sorted(told)
-    filters: Any = dict.fromkeys(("node", "status", "name"))
-    text = machines_page(Machines(machines, []), machines, filters).text
+    text, _ = machines_answer(Machines(machines, []))
+    text = f"\n{text}"
     for machine in machines:
         assert f"\n{machine.vm_id} " in text
         assert machine.live is (machine.vm_id in answered)
@@ -160,12 +148,21 @@ def test_resources_tell_of_the_storages_of_nodes_that_did_not_answer() -> None:
     assert merged({}, resource("pve1", "sdn")) == []
 
 
-def test_machines_are_selected_by_state_and_a_part_of_name_or_tag() -> None:
+def test_machines_match_by_node_state_and_a_part_of_name_or_tag() -> None:
     web = Machine(vm_id=1, name="Web-1", node="a", type="qemu", status="running")
-    bare = Machine(vm_id=2, node="a", type="lxc", status="stopped", tags=("x", "PROD"))
-    both = [web, bare]
-    assert select_machines(both, None, None) == both
-    assert select_machines(both, "stopped", None) == [bare]
-    for name, found in (("web", [web]), ("pRod", [bare]), ("e", [web]), ("zz", [])):
-        assert select_machines(both, None, name) == found
-    assert select_machines(both, "running", "prod") == []
+    bare = Machine(vm_id=2, node="b", type="lxc", status="stopped", tags=("x", "PROD"))
+    for filters, found in (
+        (Filters(), [web, bare]),
+        (Filters(node="b"), [bare]),
+        (Filters(status="stopped"), [bare]),
+        (Filters(name="web"), [web]),
+        (Filters(name="pRod"), [bare]),
+        (Filters(name="e"), [web]),
+        (Filters(name="zz"), []),
+        (Filters("b", "running", "prod"), []),
+    ):
+        assert [m for m in (web, bare) if filters.match(m)] == found
+    assert Filters("b", "x", "y").words == " on b with status x and name y"
+    assert Filters(status="x").words == " with status x"
+    assert Filters("b").words == " on b"
+    assert Filters().words == ""

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from src.power import obstacles
 from src.errors import ProxmoxError
-from src.models import Machine, Task
-from src.power.tasks import UnderWay
+from src.models import Machine
+from src.power import obstacles
+from src.power.tasks import Task, UnderWay
 
 WEB = Machine(vm_id=100, name="web", node="pve1", type="qemu", status="running")
 UNLOCK = (

@@ -15,7 +15,7 @@ from mcp import Client
 
 from src import server
 from src.power import outcome
-from src.proxmox import api
+from src.proxmox import transport
 from tests.cluster import Cluster, Row, drop
 from tests.conftest import Answer, Call, at_once
 from tests.process import wait_for
@@ -373,7 +373,7 @@ def test_an_ha_managed_guest_that_starts_on_another_node_is_found_there(
 def test_a_post_whose_answer_is_lost_is_not_sent_again_and_has_an_unknown_outcome(
     switch: Switch, cluster: Cluster, stopped: Any, monkeypatch: Any, lost: Any
 ) -> None:
-    monkeypatch.setattr(api, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(transport, "READ_TIMEOUT", 0.3)
     if lost == "dropped":
         cluster.raw[START] = drop
     elif lost == "silent":

@@ -23,8 +23,8 @@ from mcp import Client
 
 from src import server
 from src.client import ProxmoxClient
-from src.errors import ProxmoxError
 from src.config.settings import read_settings
+from src.errors import ProxmoxError
 from tests.conftest import Answer, caller
 from tests.process import wait_for
 from tests.replay import RECORDINGS, Replay, recording

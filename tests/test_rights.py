@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from src.proxmox.rights import Permissions, grant, read_rights
 from src.config.settings import Settings
+from src.proxmox.rights import Permissions, grant, read_rights
 from tests.cluster import SECRET
 from tests.replay import recording
 

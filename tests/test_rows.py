@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from src.models import Machine, Node, NodeResources, Storage
 from src.proxmox import rows
-from src.models import Machine, Node, NodeResources, Storage, Task
 from src.proxmox.rows import Row, read_machine, read_node_resources
 
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
@@ -141,15 +141,6 @@ def test_a_storage_of_resources_has_its_last_known_size() -> None:
     assert rows.read_storage_resource(row, ()) == unknown
 
 
-def test_a_machines_row_is_found_by_its_id_among_those_of_other_things() -> None:
-    machine = {"type": "lxc", "vmid": "100", "node": "pve1"}
-    found: list[Row] = [{"type": "storage", "vmid": 100, "node": "pve1"}, machine, VM]
-    assert rows.find_row(100, found) is machine
-    assert rows.find_row(100, found[::-1]) is VM
-    assert rows.find_row(101, found) is rows.find_row(100, []) is None
-    assert rows.find_row(100, [{"type": "qemu", "vmid": 100}]) is None
-
-
 def test_what_others_write_is_cut_and_on_one_line() -> None:
     hostile = "a\x00b\n\u202ec\u2066\x1b[2J\u2028d\ud800e\ue000f  g\u200b"
     assert rows.clean(hostile) == "a b c [2J d e f g"
@@ -162,16 +153,6 @@ def test_what_others_write_is_cut_and_on_one_line() -> None:
     assert found.tags[:2] == ("y" * 37 + "...", "0")
     assert len(found.tags) == 20
     assert found.name is None
-
-
-def test_a_task_that_runs_has_no_exit_status() -> None:
-    row = {"upid": "UPID:x", "type": "qmstart", "status": "OK", "starttime": "7"}
-    assert rows.read_task(row) == Task("UPID:x", "qmstart", "OK", 7)
-    running = [rows.read_task(row | {"status": each}) for each in ("RUNNING", None)]
-    assert running == [Task("UPID:x", "qmstart", None, 7)] * 2
-    assert rows.read_task({}) == Task("", "", None, None)
-    failed = [Task("", "", status, None).failed for status in (None, "OK", "no disk")]
-    assert failed == [False, False, True]
 
 
 def test_a_cluster_has_a_name_and_quorum_and_a_host_alone_has_neither() -> None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from src import server
 from src.client import ProxmoxClient
 from src.config.env_file import EnvFile
-from src.errors import ProxmoxError
 from src.config.settings import PLACEHOLDERS, Settings, describe
+from src.errors import ProxmoxError
 from tests.cluster import SECRET
 from tests.conftest import Call
 

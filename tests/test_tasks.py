@@ -4,8 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from src.models import Machine, Task
-from src.power.tasks import UnderWay, described, ends, latest_failure, lock_holder, under_way
+from src.models import Machine
+from src.power.tasks import (
+    Task,
+    UnderWay,
+    described,
+    ends,
+    latest_failure,
+    lock_holder,
+    read_task,
+    under_way,
+)
 
 VM = Machine(vm_id=100, node="pve1", type="qemu", status="running")
 HA = replace(VM, ha="started")
@@ -124,3 +133,13 @@ def test_when_a_task_ends_by_itself_is_told() -> None:
     assert UnderWay("stop").description == "asked of HA"
     running = UnderWay("start", task("qmstart", began=at))
     assert running.description == "task qmstart, since 21:42:26 UTC"
+
+
+def test_a_task_that_runs_has_no_exit_status() -> None:
+    row = {"upid": "UPID:x", "type": "qmstart", "status": "OK", "starttime": "7"}
+    assert read_task(row) == Task("UPID:x", "qmstart", "OK", 7)
+    running = [read_task(row | {"status": each}) for each in ("RUNNING", None)]
+    assert running == [Task("UPID:x", "qmstart", None, 7)] * 2
+    assert read_task({}) == Task("", "", None, None)
+    failed = [Task("", "", status, None).failed for status in (None, "OK", "no disk")]
+    assert failed == [False, False, True]

@@ -13,9 +13,9 @@ import requests
 from fakepve.certs import make_cert
 
 from src import server
-from src.config import ca_file as trust
-from src.proxmox import no_answer as connection
+from src.config import ca_file
 from src.config.settings import Settings
+from src.proxmox import network, no_answer
 from tests.certificates import Authority
 from tests.conftest import Answer, Call
 from tests.test_api import Start, peer
@@ -146,15 +146,15 @@ def test_a_nodes_own_certificate_in_place_of_its_ca(
     given.write_bytes(Path(authority.server("pve2.lan")[0]).read_bytes())
     text = meet(authority.server(), str(given)).text
     assert f"{given} has a server's own certificate in it, not its CA's" in text
-    assert not trust.has_a_ca(str(given))
-    assert trust.has_a_ca(authority.path)
+    assert not ca_file.has_a_ca(str(given))
+    assert ca_file.has_a_ca(authority.path)
 
 
 @pytest.mark.parametrize("ca", ["true", "a path"])
 def test_the_public_cas_or_the_given_one_are_read_once(
     meet: Meet, authority: Authority, call: Call, monkeypatch: Any, ca: str
 ) -> None:
-    monkeypatch.setattr(trust, "DEFAULT_CA_BUNDLE_PATH", authority.path)
+    monkeypatch.setattr(network, "DEFAULT_CA_BUNDLE_PATH", authority.path)
     path = authority.path if ca == "a path" else ca
     assert not meet(authority.server(), path).is_error
     reads = MagicMock()
@@ -190,7 +190,7 @@ def test_a_file_that_is_gone_when_it_has_failed_is_no_further_error(
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     vars(error).update(verify_code=20, verify_message="x")
     settings = Settings("pve", 8006, "", "a@pve", "t", "s", str(tmp_path / "gone.pem"))
-    found = connection.unanswered(requests.exceptions.SSLError(error), settings, 0)
+    found = no_answer.unanswered(requests.exceptions.SSLError(error), settings, 0)
     assert "its certificate is not trusted" in str(found)
 
 
@@ -198,16 +198,8 @@ def test_a_ca_has_expired_where_none_in_the_file_is_alive(tmp_path: Path) -> Non
     old, new = Authority(tmp_path, "old", -60).path, Authority(tmp_path, "new").path
     both = tmp_path / "both.pem"
     both.write_bytes(Path(old).read_bytes() + Path(new).read_bytes())
-    assert trust.has_expired(old)
-    assert not trust.has_expired(str(both))
-
-
-def test_of_a_certificate_only_names_and_addresses_are_told() -> None:
-    names = (("DNS", "pve1.lan"), ("DirName", ((("x", "y"),),)), ("IP Address", "::1"))
-    sock = MagicMock()
-    sock.getpeercert.return_value = {"subjectAltName": names}
-    sock.version.return_value = "TLSv1.3"
-    assert trust.Peer.of(sock) == trust.Peer("TLSv1.3", ("pve1.lan", "::1"))
+    assert ca_file.has_expired(old)
+    assert not ca_file.has_expired(str(both))
 
 
 # --- The file of a CA -----------------------------------------------------------------
@@ -236,26 +228,26 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, content: Any, says: str) -> N
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content, "latin-1")
-    assert trust.wrong_with(str(path)) == says
+    assert ca_file.wrong_with(str(path)) == says
 
 
 def test_a_folder_a_path_that_is_none_and_a_file_that_is_well(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert trust.wrong_with(str(tmp_path)) == (
+    assert ca_file.wrong_with(str(tmp_path)) == (
         "is a folder, as Docker makes one where the file to mount is missing: remove it, and "
         f"mount the file by its absolute path, {MOUNT}"
     )
-    assert trust.wrong_with("a\0b") == "cannot be read: it is no path"
-    assert trust.wrong_with("x" * 300) == "cannot be read: File name too long"
-    assert trust.wrong_with(authority.path) == ""
-    assert "is not there" in trust.wrong_with(f"{authority.path}/x")
+    assert ca_file.wrong_with("a\0b") == "cannot be read: it is no path"
+    assert ca_file.wrong_with("x" * 300) == "cannot be read: File name too long"
+    assert ca_file.wrong_with(authority.path) == ""
+    assert "is not there" in ca_file.wrong_with(f"{authority.path}/x")
     os.mkfifo(tmp_path / "pipe")
     assert (
-        trust.wrong_with(f"{tmp_path}/pipe") == "is no regular file: copy it into one"
+        ca_file.wrong_with(f"{tmp_path}/pipe") == "is no regular file: copy it into one"
     )
     monkeypatch.chdir(tmp_path)
-    assert f"is not there in {tmp_path}: " in trust.wrong_with("ca.pem")
+    assert f"is not there in {tmp_path}: " in ca_file.wrong_with("ca.pem")
 
 
 def test_a_file_that_this_user_may_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,4 +256,4 @@ def test_a_file_that_this_user_may_not_read(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("builtins.open", refuse)
     says = "cannot be read by this user: chmod 644 it, and 755 the folders above it"
-    assert trust.wrong_with("/ca.pem") == says
+    assert ca_file.wrong_with("/ca.pem") == says

@@ -1,6 +1,6 @@
 """What the user sets: the five PROXMOX_* variables.
 
-They come from the environment or from .env, are checked all at once, and each mistake is
-named with its cure. The file of a CA belongs to them: whether there is a certificate in it
-is found out here, before anything is contacted.
+`settings` reads and checks all five at once, from the environment or from the .env that
+`env_file` has read, and names each mistake with its cure. `ca_file` finds out whether there
+is a certificate in the file that PROXMOX_VERIFY_SSL names, before anything is contacted.
 """
