@@ -291,6 +291,97 @@ def _(recorded: Row) -> None:
             row["t"] = 2.2
 
 
+# Situations of which there is no recording, made of those there are.
+
+
+def state(**changes: Any) -> Callable[[Row], None]:
+    """The machine says so all the time."""
+
+    def edit(recorded: Row) -> None:
+        answers = [a for p, a in recorded["before"].items() if p.endswith("/current")]
+        for answer in (*answers, *after(recorded, "/status/current")):
+            if "data" in answer:
+                answer["data"] |= changes
+
+    return edit
+
+
+def task(status: str | None, at: float = 1.0, log: list[str] | None = None) -> Any:
+    """Its task ends so, or never."""
+
+    def edit(recorded: Row) -> None:
+        for row in after(recorded, ":/status"):
+            running = status is None or row["data"]["status"] == "running"
+            how = {"status": "running"} if running else {"exitstatus": status}
+            row["t"] = row["t"] if running else at
+            row["data"] = row["data"] | how
+            if status is None:
+                row["data"].pop("exitstatus", None)
+        for row in after(recorded, "/log"):
+            row["data"] = [{"n": n, "t": line} for n, line in enumerate(log or ())]
+
+    return edit
+
+
+def nothing_seen(recorded: Row) -> None:
+    gone = ("/status/current", "/tasks")
+    rows = [row for path in gone for row in after(recorded, path)]
+    recorded["after"] = [row for row in recorded["after"] if row not in rows]
+
+
+MANAGED = {"ha": {"managed": 1, "state": "started"}}
+IN_ERROR = {"ha": {"managed": 1, "state": "error"}}
+DOWN = {"status": "stopped", "qmpstatus": "stopped", "uptime": 0}
+for name, title, edits in (
+    (
+        "vm-start",
+        "its task ends with warnings",
+        [task("WARNINGS: 1", 1, ["odd clock"])],
+    ),
+    ("vm-start", "its task has ended, and nothing is seen of it", [nothing_seen]),
+    ("vm-stop", "its task does not end", [task(None), nothing_seen]),
+    ("vm-stop", "its task fails", [task("no lock"), nothing_seen]),
+    (
+        "vm-shutdown-ignored",
+        "it is given 10 s",
+        [task("powerdown failed - got timeout", 10)],
+    ),
+    (
+        "vm-reboot-ignored",
+        "it is given 10 s",
+        [task("powerdown failed - got timeout", 10)],
+    ),
+    ("ha-start", "HA needs longer", [nothing_seen]),
+    ("vm-reboot", "HA manages it", [state(**MANAGED), nothing_seen]),
+    ("vm-reboot", "HA has it in error", [state(**IN_ERROR)]),
+    ("vm-shutdown-paused", "it waits in io-error", [state(qmpstatus="io-error")]),
+    ("vm-shutdown-paused", "its guest is off", [state(qmpstatus="shutdown")]),
+    ("ct-start", "it is mounted", [state(lock="mounted")]),
+    ("ct-shutdown", "it is mounted", [state(lock="mounted")]),
+    ("vm-stop", "it is suspended", [state(lock="suspended")]),
+    ("vm-stop-stopped", "HA has it in error", [state(**IN_ERROR)]),
+):
+    for_name = recording(name)
+    for edit in edits:
+        edit(for_name)
+    SCENES[name].append(power(title, for_name))
+
+
+@variant("vm-reboot", "HA manages it, and it stays down")
+def _(recorded: Row) -> None:
+    state(**MANAGED)(recorded)
+    for row in after(recorded, "/status/current"):
+        row["data"] |= DOWN
+
+
+@variant("vm-reboot", "it stays down, and no task says why")
+def _(recorded: Row) -> None:
+    for row in after(recorded, "/status/current"):
+        row["data"] |= DOWN
+    rows = after(recorded, "/tasks")
+    recorded["after"] = [row for row in recorded["after"] if row not in rows]
+
+
 def hung(name: str, tool: str, vm_id: int, node: str) -> None:
     """The look before the action hangs: nothing is sent."""
     path = f"/nodes/{node}/qemu/{vm_id}/status/current"
