@@ -1,6 +1,10 @@
 """The fake cluster, the tools called through a real MCP client, and the secret kept."""
 
+import contextlib
 import logging
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +34,7 @@ class Answer:
 
 
 Call = Callable[..., Answer]
+Start = Callable[..., tuple[str, list[bytes]]]
 
 # A busy machine is no failure.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -148,3 +153,46 @@ def caller(mode: str) -> Call:
 def call(configured: dict[str, str]) -> Call:
     """Call one tool, in the era of the protocol that desktop clients speak."""
     return caller("legacy")
+
+
+@pytest.fixture
+def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
+    """Start something on a port that answers each connection in the same way.
+
+    None is silence, "" hangs up, else it is HTTP. Gives its URL and what it was sent.
+    """
+    end = threading.Event()
+    listeners: list[socket.socket] = []
+
+    def serve(listener: Any, raw: bytes | None, tls: Any, sent: list[bytes]) -> None:
+        if tls:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*(_fakepve_pki if tls is True else tls))
+        with contextlib.suppress(OSError), listener:
+            while one := listener.accept()[0]:
+                with contextlib.suppress(OSError):
+                    if tls:
+                        one = context.wrap_socket(one, server_side=True)
+                        sent.append(one.recv(65536))
+                    if raw is None:
+                        end.wait(5)
+                    one.sendall(raw or b"")
+                one.close()
+
+    def start(answer: str | None, tls: Any = True) -> tuple[str, list[bytes]]:
+        raw = answer
+        if answer:
+            head, _, body = answer.partition("\n\n")
+            if "Length" not in head:
+                head += f"\nContent-Length: {len(body)}\nConnection: close"
+            raw = head.replace("\n", "\r\n") + "\r\n\r\n" + body
+        listeners.append(socket.create_server(("127.0.0.1", 0)))
+        url, sent = f"https://127.0.0.1:{listeners[-1].getsockname()[1]}", []
+        given = (listeners[-1], None if raw is None else raw.encode(), tls, sent)
+        threading.Thread(target=serve, args=given, daemon=True).start()
+        return url, sent
+
+    yield start
+    end.set()
+    for each in listeners:
+        each.shutdown(socket.SHUT_RDWR)

@@ -170,8 +170,10 @@ def test_the_picture_of_the_packages_has_the_arrows_of_the_imports() -> None:
 
 def test_the_readme_names_the_files_there_are() -> None:
     table = README[README.index("| tests of |") :]
-    named = set(re.findall(r"`(test_\w+\.py)`", table))
-    assert named == {path.name for path in (ROOT / "tests").glob("test_*.py")}
+    named = set(re.findall(r"`(test_\w+\.py|\w+/)`", table))
+    tests = ROOT / "tests"
+    folders = {f"{path.parent.name}/" for path in tests.glob("*/__init__.py")}
+    assert named == {path.name for path in tests.glob("test_*.py")} | folders
 
 
 def test_the_messages_of_the_readme_are_those_of_the_source() -> None:
@@ -188,7 +190,7 @@ def test_the_messages_of_the_readme_are_those_of_the_source() -> None:
 
 
 def test_each_proof_of_the_readme_names_tests_that_there_are() -> None:
-    files = Path(ROOT / "tests").glob("test_*.py")
+    files = Path(ROOT / "tests").rglob("test_*.py")
     tests = " ".join(re.findall(r"def (test_\w+)", "".join(map(Path.read_text, files))))
     proofs = re.findall(r'pytest -k ("[^"]+"|\w+)', README)
     assert len(proofs) >= 6

@@ -10,10 +10,8 @@ import pytest
 from src.cli import check
 from tests.certificates import Authority
 from tests.cluster import SECRET, Cluster
+from tests.conftest import Start
 from tests.replay import Replay, recording
-from tests.test_api import Start, peer
-
-__all__ = ["peer"]
 
 LISTS = ["list_infrastructure", "list_machines", "list_storage"]
 TOOLS = [*LISTS, "start_machine", "stop_machine", "reboot_machine"]

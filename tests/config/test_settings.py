@@ -19,6 +19,7 @@ from src.config.settings import PLACEHOLDERS, Settings, describe
 from src.errors import ProxmoxError
 from tests.cluster import SECRET
 from tests.conftest import Call
+from tests.process import ROOT
 
 NAMES = ("URL", "USER", "TOKEN_ID", "TOKEN_SECRET", "VERIFY_SSL")
 URL, USER, TOKEN_ID, TOKEN_SECRET, VERIFY = (f"PROXMOX_{name}" for name in NAMES)
@@ -277,7 +278,7 @@ def test_the_home_folder_is_expanded(
 
 
 def test_the_example_file_has_the_five_variables_each_with_a_comment() -> None:
-    lines = (Path(__file__).parent.parent / ".env.example").read_text().splitlines()
+    lines = (ROOT / ".env.example").read_text().splitlines()
     assert [line[0] == "#" for line in lines] == [True, False] * 5
     values = dict(line.split("=", 1) for line in lines[1::2])
     assert values == PLACEHOLDERS | {VERIFY: "true"}

@@ -17,10 +17,7 @@ from src.config import ca_file
 from src.config.settings import Settings
 from src.proxmox import network, no_answer
 from tests.certificates import Authority
-from tests.conftest import Answer, Call
-from tests.test_api import Start, peer
-
-__all__ = ["peer"]
+from tests.conftest import Answer, Call, Start
 
 Meet = Callable[..., Answer]
 NO_NODES = 'HTTP/1.1 200 OK\nContent-Type: application/json\n\n{"data": []}'

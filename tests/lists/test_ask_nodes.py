@@ -13,7 +13,7 @@ from src import client
 from src.client import ProxmoxClient
 from src.lists import ask_nodes
 from src.proxmox.transport import MAX_REQUESTS
-from tests.cluster import SECRET, TOKEN, Cluster, Row, drop
+from tests.cluster import SECRET, TOKEN, Cluster, Row
 from tests.conftest import Answer, Call, at_once
 from tests.process import wait_for
 

@@ -2,10 +2,8 @@
 
 import contextlib
 import socket
-import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -22,11 +20,10 @@ from src.power import outcome
 from src.proxmox import deadline, transport
 from src.proxmox.deadline import time_left, within
 from tests.cluster import SECRET, Cluster
-from tests.conftest import Call
+from tests.conftest import Call, Start
 from tests.process import wait_for
 
 Point = Callable[[str], str]
-Start = Callable[..., tuple[str, list[bytes]]]
 
 
 @pytest.fixture
@@ -44,49 +41,6 @@ def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
         return answer.text
 
     return point
-
-
-@pytest.fixture
-def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
-    """Start something on a port that answers each connection in the same way.
-
-    None is silence, "" hangs up, else it is HTTP. Gives its URL and what it was sent.
-    """
-    end = threading.Event()
-    listeners: list[socket.socket] = []
-
-    def serve(listener: Any, raw: bytes | None, tls: Any, sent: list[bytes]) -> None:
-        if tls:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(*(_fakepve_pki if tls is True else tls))
-        with contextlib.suppress(OSError), listener:
-            while one := listener.accept()[0]:
-                with contextlib.suppress(OSError):
-                    if tls:
-                        one = context.wrap_socket(one, server_side=True)
-                        sent.append(one.recv(65536))
-                    if raw is None:
-                        end.wait(5)
-                    one.sendall(raw or b"")
-                one.close()
-
-    def start(answer: str | None, tls: Any = True) -> tuple[str, list[bytes]]:
-        raw = answer
-        if answer:
-            head, _, body = answer.partition("\n\n")
-            if "Length" not in head:
-                head += f"\nContent-Length: {len(body)}\nConnection: close"
-            raw = head.replace("\n", "\r\n") + "\r\n\r\n" + body
-        listeners.append(socket.create_server(("127.0.0.1", 0)))
-        url, sent = f"https://127.0.0.1:{listeners[-1].getsockname()[1]}", []
-        given = (listeners[-1], None if raw is None else raw.encode(), tls, sent)
-        threading.Thread(target=serve, args=given, daemon=True).start()
-        return url, sent
-
-    yield start
-    end.set()
-    for each in listeners:
-        each.shutdown(socket.SHUT_RDWR)
 
 
 def test_the_patience_of_a_request_a_list_and_an_action() -> None:

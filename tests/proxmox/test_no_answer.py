@@ -16,10 +16,7 @@ from src.proxmox import no_answer
 from src.proxmox.network import BUNDLES
 from tests.certificates import Authority
 from tests.cluster import SECRET, Cluster
-from tests.conftest import Call
-from tests.test_api import Start, peer
-
-__all__ = ["peer"]
+from tests.conftest import Call, Start
 
 SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
 NO_CONNECTION = "no connection in 3 s. Check PROXMOX_URL, the network and the firewall."

@@ -105,8 +105,7 @@ def test_the_line_of_a_storage() -> None:
         ),
         (
             nfs,
-            "nfs, nfs, active, 25 % of 0.0 MiB used, 1.0 MiB free, shared by a b, "
-            "for iso images",
+            "nfs, nfs, active, 25 % of 0.0 MiB used, 1.0 MiB free, shared by a b, for iso images",
         ),
         (new, "nfs, nfs, active, 0 % of 0.0 MiB used, shared by a b, for iso images"),
         (dead, "nfs, nfs, inactive, 1.0 MiB free, shared by a b, for iso images"),

@@ -5,7 +5,6 @@ import json
 import shlex
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from src.config.settings import Settings
 from src.proxmox.rights import Permissions, grant, read_rights
 from tests.cluster import SECRET
+from tests.process import ROOT
 from tests.replay import recording
 
 SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
@@ -149,7 +149,7 @@ def test_the_lines_that_grant_to_user_and_token(
 
 # --- The README's lines, by the schema of Proxmox's own API ---------------------------
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 PVEUM = [shlex.split(line) for line in README.splitlines() if line.startswith("pveum ")]
 TOKEN_PATH = "/access/users/{userid}/token/{tokenid}"
 CALLS = {  # command: method and path, whose names are the arguments
