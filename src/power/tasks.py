@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from src.models import Action, Machine
+from src.models import Action, Machine, goal
 from src.proxmox.rows import Row, clean, integer
 
 ACTIONS: dict[str, Action] = {  # what a type of task does
@@ -74,7 +74,7 @@ class UnderWay:
 
     @property
     def leads_to(self) -> str:
-        return "running" if self.action in ("start", "reboot") else "stopped"
+        return goal(self.action)
 
     @property
     def description(self) -> str:
