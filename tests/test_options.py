@@ -163,6 +163,7 @@ def test_ctrl_c_while_it_starts_leaves_no_traceback(
         ) as process:
             time.sleep(seconds)
             process.send_signal(signal.SIGINT)
-            assert process.wait(2) in (0, 130)
+            # On a busy machine Python itself may not be there yet.
+            assert process.wait(5) in (0, 130, -signal.SIGINT)
             assert process.stderr
             assert process.stderr.read() == b""
