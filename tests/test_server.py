@@ -38,9 +38,19 @@ def start(configured: dict[str, str]) -> Iterator[Start]:
         each.process.wait()
 
 
-def end(server: Server) -> list[str]:
-    """What it wrote to stderr, all in all."""
-    server.process.stdin.close()
+def tell(server: Server, how: str) -> None:
+    """End the process itself, or the one that its wrapper launched."""
+    if how == "EOF":
+        server.process.stdin.close()
+        return
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(children[0]) if children else pid, getattr(signal, how))
+
+
+def end(server: Server, how: str = "EOF") -> list[str]:
+    """Return the lines that it wrote to stderr; it leaves within a second."""
+    tell(server, how)
     assert server.leaves_within(1)
     return server.errors.decode().splitlines()
 
@@ -58,6 +68,10 @@ def test_a_real_client_lists_and_switches_over_stdio(
         env=configured | {"PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
     )
+    # After a reboot nobody waits until the uptime is more than 0.
+    demo.edit["/nodes/pve1/qemu/100/status/current"] = lambda row: (
+        row | {"uptime": row["uptime"] or 1}
+    )
     lists = ("infrastructure", "machines", "storage")
     calls: list[Any] = [(f"list_{what}", {}) for what in lists]
     calls += [("start_machine", {"vm_id": 106} | PVE2)]
@@ -73,11 +87,12 @@ def test_a_real_client_lists_and_switches_over_stdio(
     assert len(tools) == 6
     assert [each.is_error for each in answers] == [False] * 6 + [True] * 2
     infrastructure, machines, storage, *power = answers[:6]
-    assert "\nCluster demo, quorate: 2 of 3" in infrastructure.content[0].text
+    assert infrastructure.structured_content["cluster"] == "demo"
+    assert "\npve3 " in infrastructure.content[0].text
     assert len(machines.structured_content["machines"]) == 11
     assert len(storage.structured_content["storages"]) == 8
     assert [each.structured_content["finished"] for each in power] == [True] * 3
-    assert "no machine 999" in answers[-1].content[0].text
+    assert "999" in answers[-1].content[0].text
     sent = [path.split("/")[3::2] for path in demo.posts]
     expected = [["106", "start"], ["100", "reboot"], ["100", "shutdown"]]
     assert sent == [*expected, ["102", "start"]]
@@ -89,13 +104,13 @@ def test_bad_settings_are_the_error_of_each_call_and_never_the_end(
     server = start(PROXMOX_URL="")
     server.send("tools/list", id=1)
     assert len(server.answer(1)["result"]["tools"]) == 6
-    for number, tool in ((2, "list_machines"), (3, "list_storage")):
-        server.call(number, tool)
+    for number in (2, 3):
+        server.call(number, "list_machines")
         result = server.answer(number)["result"]
         assert result["isError"] is True
-        assert "PROXMOX_URL is missing" in result["content"][0]["text"]
-    (line,) = end(server)
-    assert "PROXMOX_URL is missing" in line
+        assert "PROXMOX_URL" in result["content"][0]["text"]
+    (line,) = end(server, "SIGINT")
+    assert "PROXMOX_URL" in line
 
 
 def test_stderr_has_a_warning_of_verification_off_and_the_audit_trail_with_the_time(
@@ -105,18 +120,15 @@ def test_stderr_has_a_warning_of_verification_off_and_the_audit_trail_with_the_t
     for number, tool in enumerate(["list_infrastructure"] * 2 + ["start_machine"], 1):
         server.call(number, tool, **({"vm_id": 106} | PVE2 if number == 3 else {}))
         assert not server.answer(number)["result"].get("isError")
-    expected = (
-        "WARNING PROXMOX_VERIFY_SSL=false",
-        'INFO audit action=start machine=106 node="pve2" task=none outcome="is being',
-        'INFO audit action=start machine=106 node="pve2" task=UPID:pve2:',
-    )
-    for line, begin in zip(end(server), expected, strict=True):
+    audit = 'INFO audit action=start machine=106 node="pve2" task='
+    expected = ("WARNING PROXMOX_VERIFY_SSL", f"{audit}none ", f"{audit}UPID:pve2:")
+    for line, begin in zip(end(server, "SIGTERM"), expected, strict=True):
         stamp, _, rest = line.partition(" ")
         assert time.strptime(stamp, "%Y-%m-%dT%H:%M:%S%z")
         assert rest.startswith(begin)
 
 
-def test_stderr_has_nothing_that_a_library_says_about_an_odd_answer(
+def test_garbage_on_stdin_and_an_odd_answer_neither_end_it_nor_reach_stderr(
     start: Start, demo: Cluster
 ) -> None:
     async def respond(request: web.Request) -> web.Response:
@@ -127,30 +139,6 @@ def test_stderr_has_nothing_that_a_library_says_about_an_odd_answer(
         return web.Response()
 
     demo.raw["/cluster/status"] = respond
-    server = start()
-    server.call(1, "list_infrastructure")
-    assert server.answer(1)["result"]["structuredContent"]["nodes"]
-    assert not end(server)
-
-
-def test_a_ping_is_answered_while_tools_wait(start: Start, demo: Cluster) -> None:
-    for path in ("/nodes", "/cluster/resources"):
-        demo.delay[path] = 5
-    server = start()
-    server.call(1, "list_machines")
-    server.call(2, "start_machine", vm_id=106, **PVE2)
-    wait_for(lambda: len(demo.sent) == 3)
-    times = []
-    for number in range(10, 20):
-        began = time.monotonic()
-        server.send("ping", id=number)
-        server.answer(number)
-        times.append(time.monotonic() - began)
-    assert sorted(times)[len(times) // 2] < 0.1
-    assert not {1, 2} & set(server.answers)
-
-
-def test_garbage_on_stdin_does_not_end_it(start: Start, demo: Cluster) -> None:
     server = start()
     for number, garbage in enumerate(
         (
@@ -168,10 +156,22 @@ def test_garbage_on_stdin_does_not_end_it(start: Start, demo: Cluster) -> None:
     ):
         server.write(garbage)
         server.call(number + 1, "list_infrastructure")
-        text = server.answer(number + 1)["result"]["content"][0]["text"]
-        assert "Cluster demo" in text, garbage[:50]
-    server.process.stdin.close()
-    assert server.process.wait(1) == 0
+        result = server.answer(number + 1)["result"]
+        assert len(result["structuredContent"]["nodes"]) == 3, garbage[:50]
+    assert not end(server)
+
+
+def test_a_ping_is_answered_while_tools_wait(start: Start, demo: Cluster) -> None:
+    for path in ("/nodes", "/cluster/resources"):
+        demo.delay[path] = 60
+    server = start()
+    server.call(1, "list_machines")
+    server.call(2, "start_machine", vm_id=106, **PVE2)
+    wait_for(lambda: len(demo.sent) == 3)
+    for number in range(10, 20):
+        server.send("ping", id=number)
+        server.answer(number)
+    assert not {1, 2} & set(server.answers)
 
 
 # --- How it ends ----------------------------------------------------------------------
@@ -184,42 +184,29 @@ def unshare_works() -> bool:
     return False
 
 
-AS_PID_1 = pytest.param(
-    ("unshare", "--fork", "--pid", "--kill-child"),
-    True,
-    id="busy-as-pid-1",
-    marks=pytest.mark.skipif(not unshare_works(), reason="unshare is not allowed here"),
-)
+AS_PID_1 = ("unshare", "--fork", "--pid", "--kill-child")
+unshared = pytest.mark.skipif(not unshare_works(), reason="unshare is not allowed here")
 
 
-def tell(server: Server, how: str) -> None:
-    """End it: the process itself, or the one that its wrapper launched."""
-    if how == "EOF":
-        server.process.stdin.close()
-        return
-    pid = server.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    os.kill(int(children[0]) if children else pid, getattr(signal, how))
-
-
-@pytest.mark.parametrize(("wrapper", "busy"), [((), False), ((), True), AS_PID_1])
 @pytest.mark.parametrize("how", ["EOF", "SIGTERM", "SIGINT"])
-def test_it_leaves_within_a_second_when_told(
-    start: Start, demo: Cluster, wrapper: tuple[str, ...], busy: bool, how: str
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        pytest.param((), id="alone"),
+        pytest.param(AS_PID_1, marks=unshared, id="as-pid-1"),
+    ],
+)
+def test_it_leaves_within_a_second_when_told_though_it_is_busy(
+    start: Start, demo: Cluster, how: str, wrapper: tuple[str, ...]
 ) -> None:
     for path in ("/nodes/pve1/qemu", "/nodes/pve1/qemu/105/status/shutdown"):
-        demo.delay[path] = 20
+        demo.delay[path] = 60
     server = start(*wrapper)
-    if busy:
-        server.call(1, "list_machines")
-        server.call(2, "stop_machine", vm_id=105, **PVE1)
-        wait_for(lambda: demo.posts)
-    tell(server, how)
-    assert server.leaves_within(1)
-    lines = server.errors.decode().splitlines()
-    assert len(lines) == busy
-    for line in lines:  # written before the action was sent
-        assert "audit action=shutdown machine=105" in line
+    server.call(1, "list_machines")
+    server.call(2, "stop_machine", vm_id=105, **PVE1)
+    wait_for(lambda: demo.posts)
+    (line,) = end(server, how)  # written before the action was sent
+    assert "audit action=shutdown machine=105" in line
 
 
 @pytest.mark.parametrize("how", ["EOF", "SIGTERM"])
@@ -236,7 +223,8 @@ def test_a_stderr_that_nobody_reads_sends_nothing_and_does_not_keep_it(
     server = start(stderr=writer)
     server.call(1, "stop_machine", vm_id=105, **PVE1)
     wait_for(lambda: any("source=all" in path for _, path in demo.sent))
-    time.sleep(0.3)
+    server.call(2, "list_machines")
+    assert server.answer(2)["result"]["structuredContent"]["machines"]
     assert demo.posts == []
     tell(server, how)
     assert server.leaves_within(1)

@@ -48,8 +48,8 @@ def test_there_are_six_tools_that_say_what_they_do_and_take(
     mode: str, configured: dict[str, str], cluster: Cluster
 ) -> None:
     tools, info, instructions = listed(mode)
-    known = (info.name, info.title, info.version)
-    assert known == ("mcp-proxmox", "Proxmox VE", "1.0.0")
+    names = (info.name, info.title, info.version)
+    assert names == ("mcp-proxmox", "Proxmox VE", "1.0.0")
     assert instructions
     assert list(tools) == list(TOOLS)
     for name, (parameters, hints) in TOOLS.items():
@@ -63,7 +63,7 @@ def test_there_are_six_tools_that_say_what_they_do_and_take(
         assert list(schema["properties"]) == parameters
         assert all(each["description"] for each in schema["properties"].values())
         assert schema["additionalProperties"] is False
-        # Clients turn what is out of bounds into what is within, silently.
+        # With bounds some clients silently send the nearest value within them.
         assert not re.search("minimum|maximum|pattern|Length", json.dumps(schema))
         if "vm_id" in parameters:
             assert schema["required"] == ["vm_id", "node"]
