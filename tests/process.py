@@ -29,6 +29,16 @@ def wait_for(condition: Callable[[], Any]) -> None:
         time.sleep(0.02)
 
 
+def environment(environ: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of the tests without settings of theirs, and with `environ`.
+
+    Bytecode that is written, which some machines forbid, makes the next start faster.
+    """
+    drop = ("PROXMOX_", "PYTHONDONTWRITEBYTECODE")
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
+    return keep | (environ or {})
+
+
 class Server:
     """A command that serves MCP over stdio."""
 
@@ -39,13 +49,10 @@ class Server:
         stderr: int = subprocess.PIPE,
         cwd: Path = ROOT,
     ) -> None:
-        # Bytecode that is written, which some machines forbid, makes the next start faster.
-        drop = ("PROXMOX_", "PYTHONDONTWRITEBYTECODE")
-        keep = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
-            env=keep | (environ or {}),
+            env=environment(environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
