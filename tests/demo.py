@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,32 +19,29 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from tests.cluster import Cluster, furnish, serving
+from tests.process import COMMAND, ROOT
 
-ROOT = Path(__file__).parent.parent
 NAME_FOR_CONTAINERS = "host.docker.internal"
+PVE1, PVE2 = {"node": "pve1"}, {"node": "pve2"}
 Calls = list[tuple[str, str, dict[str, Any]]]
 CALLS: Calls = [
     ("The physical servers", "list_infrastructure", {}),
     ("Everything that runs on them", "list_machines", {}),
-    ("Only a part of it", "list_machines", {"node": "pve2", "status": "running"}),
+    ("Only a part of it", "list_machines", PVE2 | {"status": "running"}),
     ("The storage", "list_storage", {}),
-    ("A machine is started", "start_machine", {"vm_id": 106, "node": "pve2"}),
-    ("Once more: nothing to do", "start_machine", {"vm_id": 106, "node": "pve2"}),
-    ("A container is rebooted", "reboot_machine", {"vm_id": 200, "node": "pve1"}),
-    ("A machine is shut down", "stop_machine", {"vm_id": 100, "node": "pve1"}),
-    ("One that ignores its shutdown", "stop_machine", {"vm_id": 105, "node": "pve1"}),
-    (
-        "The same by force",
-        "stop_machine",
-        {"vm_id": 105, "node": "pve1", "force": True},
-    ),
-    ("A start that fails", "start_machine", {"vm_id": 102, "node": "pve1"}),
-    ("A machine that is paused", "reboot_machine", {"vm_id": 103, "node": "pve1"}),
-    ("One that is in a backup", "stop_machine", {"vm_id": 104, "node": "pve2"}),
-    ("A template", "start_machine", {"vm_id": 900, "node": "pve1"}),
-    ("The wrong node", "start_machine", {"vm_id": 201, "node": "pve1"}),
+    ("A machine is started", "start_machine", {"vm_id": 106} | PVE2),
+    ("Once more: nothing to do", "start_machine", {"vm_id": 106} | PVE2),
+    ("A container is rebooted", "reboot_machine", {"vm_id": 200} | PVE1),
+    ("A machine is shut down", "stop_machine", {"vm_id": 100} | PVE1),
+    ("One that ignores its shutdown", "stop_machine", {"vm_id": 105} | PVE1),
+    ("The same by force", "stop_machine", {"vm_id": 105, **PVE1, "force": True}),
+    ("A start that fails", "start_machine", {"vm_id": 102} | PVE1),
+    ("A machine that is paused", "reboot_machine", {"vm_id": 103} | PVE1),
+    ("One that is in a backup", "stop_machine", {"vm_id": 104} | PVE2),
+    ("A template", "start_machine", {"vm_id": 900} | PVE1),
+    ("The wrong node", "start_machine", {"vm_id": 201} | PVE1),
     ("A node that is offline", "start_machine", {"vm_id": 107, "node": "pve3"}),
-    ("No such machine", "stop_machine", {"vm_id": 999, "node": "pve1"}),
+    ("No such machine", "stop_machine", {"vm_id": 999} | PVE1),
     ("No such node", "list_machines", {"node": "pve9"}),
     (
         "A node that would reach another machine",
@@ -58,7 +54,7 @@ CALLS: Calls = [
 async def show(environ: dict[str, str], calls: Calls = CALLS) -> None:
     """Call the tools through a client of the era that desktop clients speak."""
     server = StdioServerParameters(
-        command=sys.executable, args=["-m", "src.server"], env=environ, cwd=ROOT
+        command=COMMAND[0], args=COMMAND[1:], env=environ, cwd=ROOT
     )
     with tempfile.TemporaryFile("w+") as stderr:
         async with Client(stdio_client(server, stderr), mode="legacy") as client:
@@ -115,8 +111,8 @@ def tell_docker(environ: dict[str, str]) -> None:
 async def main(serve: bool = False, docker: bool = False, calls: Calls = CALLS) -> None:
     cluster = Cluster(FakePve())
     furnish(cluster.pve)
-    # A shutdown that is ignored takes 1.2 s here, not Proxmox's 60.
-    cluster.pve.time_scale = 0.02
+    # A shutdown that is ignored takes 0.6 s here, not Proxmox's 60.
+    cluster.pve.time_scale = 0.01
     # A container comes from another address than this computer's own.
     reached = (NAME_FOR_CONTAINERS, "0.0.0.0") if docker else ()
     async with serving(cluster, *reached) as environ:
@@ -130,12 +126,11 @@ async def main(serve: bool = False, docker: bool = False, calls: Calls = CALLS) 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.demo")
-    parser.add_argument(
-        "--serve", action="store_true", help="stay up for other clients"
-    )
-    parser.add_argument(
-        "--docker", action="store_true", help="with --serve: for containers"
-    )
+    for option, help_text in (
+        ("--serve", "stay up for other clients"),
+        ("--docker", "with --serve: for containers"),
+    ):
+        parser.add_argument(option, action="store_true", help=help_text)
     chosen = parser.parse_args()
     if chosen.docker and not chosen.serve:
         parser.error("--docker goes with --serve")

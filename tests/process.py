@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.cluster import SECRET
 
@@ -29,6 +29,13 @@ def wait_for(condition: Callable[[], Any]) -> None:
         time.sleep(0.02)
 
 
+def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, and keep what it wrote."""
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, **options
+    )
+
+
 def environment(environ: dict[str, str] | None = None) -> dict[str, str]:
     """The environment of the tests without settings of theirs, and with `environ`.
 
@@ -40,7 +47,7 @@ def environment(environ: dict[str, str] | None = None) -> dict[str, str]:
 
 
 class Server:
-    """A command that serves MCP over stdio."""
+    """A command that serves MCP over stdio; initialized, and killed, by `with`."""
 
     def __init__(
         self,
@@ -65,6 +72,14 @@ class Server:
         self.readers = [threading.Thread(target=read, daemon=True) for read in reads]
         for reader in self.readers:
             reader.start()
+
+    def __enter__(self) -> Self:
+        self.initialize()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def _read(self) -> None:
         for line in self.process.stdout or ():
@@ -94,13 +109,18 @@ class Server:
             assert self.arrived.wait_for(lambda: number in self.answers, timeout)
             return self.answers[number]
 
-    def initialize(self, timeout: float = 30) -> None:
+    def initialize(self) -> None:
         self.send("initialize", INITIALIZE, id=0)
-        self.answer(0, timeout)
+        self.answer(0, 60)
         self.send("notifications/initialized")
 
     def call(self, number: int, tool: str, **arguments: Any) -> None:
         self.send("tools/call", {"name": tool, "arguments": arguments}, id=number)
+
+    def close(self) -> None:
+        """Close its stdin, which tells it to leave."""
+        assert self.process.stdin
+        self.process.stdin.close()
 
     def leaves_within(self, seconds: float) -> bool:
         """Whether it ends in time; everything it wrote was the protocol or a log line."""

@@ -6,37 +6,31 @@ import shlex
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from src.cli import read_options
 from tests.cluster import Cluster
-from tests.process import COMMAND, ROOT, Server, environment, wait_for
+from tests.process import COMMAND, ROOT, Server, environment, run, wait_for
 
 LISTS = ["list_infrastructure", "list_machines", "list_storage"]
 
 
-def run(command: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        env=environment(environ),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-    )
+def in_terminal(command: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
+    options = {"env": environment(environ), "cwd": ROOT, "timeout": 60}
+    return run(command, stdin=subprocess.DEVNULL, **options)
 
 
-def launch(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+def launch(
+    configured: dict[str, str], *arguments: str, stdin: int = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*COMMAND, *arguments],
+        env=environment(configured),
         cwd=ROOT,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **options,
     )
 
 
@@ -55,7 +49,7 @@ def test_help_says_what_there_is_in_few_lines(
 def test_what_is_no_argument_is_a_wrong_usage(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    done = run([*COMMAND, "--chek"])
+    done = in_terminal([*COMMAND, "--chek"])
     assert (done.returncode, done.stdout) == (2, "")
     assert "unrecognized arguments: --chek" in done.stderr
     for arguments in (["--chec"], ["check"], ["--check", "x"], ["--watch"], ["-v"]):
@@ -72,7 +66,7 @@ def test_a_check_has_a_status_and_writes_in_the_encoding_of_the_console(
 ) -> None:
     demo.pve.cluster_name = "d\u00e9mo"
     command = [*COMMAND, "--check", "--watch-only"]
-    done = run(command, **configured, PYTHONIOENCODING="ascii")
+    done = in_terminal(command, **configured, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
         "Cluster d?mo",
@@ -80,7 +74,7 @@ def test_a_check_has_a_status_and_writes_in_the_encoding_of_the_console(
         f"\n  {', '.join(LISTS)}\n",
     ):
         assert words in done.stdout
-    done = run(command)
+    done = in_terminal(command)
     assert (done.returncode, done.stderr) == (1, "")
     assert "\n  ERROR: " in done.stdout
 
@@ -88,17 +82,17 @@ def test_a_check_has_a_status_and_writes_in_the_encoding_of_the_console(
 @pytest.mark.parametrize(
     ("line", "status", "says"),
     [
-        ("{} --check | head -1; exit ${{PIPESTATUS[0]}}", 1, "Broken pipe"),
-        ("{} --check > /dev/full", 1, "No space"),
-        ("{} --check >&-", 1, "stdout"),
-        ("{} <&-", 0, ""),
+        pytest.param("{} --check | head -1", 1, "Broken pipe", id="pipe"),
+        pytest.param("{} --check > /dev/full", 1, "No space", id="full disk"),
+        pytest.param("{} --check >&-", 1, "stdout", id="closed stdout"),
+        pytest.param("{} <&-", 0, "", id="closed stdin"),
     ],
 )
 def test_a_reader_that_is_gone_and_a_closed_stdin_leave_no_traceback(
     configured: dict[str, str], line: str, status: int, says: str
 ) -> None:
-    command = " ".join(map(shlex.quote, COMMAND))
-    done = run(["bash", "-c", line.format(command)], **configured)
+    line = "set -o pipefail; " + line.format(" ".join(map(shlex.quote, COMMAND)))
+    done = in_terminal(["bash", "-c", line], **configured)
     assert done.returncode == status
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == status
@@ -107,21 +101,19 @@ def test_a_reader_that_is_gone_and_a_closed_stdin_leave_no_traceback(
 def test_it_only_watches_when_told_to(
     configured: dict[str, str], demo: Cluster
 ) -> None:
-    server = Server([*COMMAND, "--watch-only"], configured)
-    server.initialize()
-    server.send("tools/list", id=1)
-    tools = server.answer(1)["result"]["tools"]
-    assert [tool["name"] for tool in tools] == LISTS
-    server.call(2, "list_machines")
-    content = server.answer(2)["result"]["structuredContent"]
-    assert len(content["machines"]) == 11
-    for number, tool in enumerate(("start", "stop", "reboot"), 3):
-        server.call(number, f"{tool}_machine", vm_id=106, node="pve2")
-        assert f"Unknown tool: {tool}_machine" in str(server.answer(number))
-    assert demo.posts == []
-    assert server.process.stdin
-    server.process.stdin.close()
-    assert server.leaves_within(1)
+    with Server([*COMMAND, "--watch-only"], configured) as server:
+        server.send("tools/list", id=1)
+        tools = server.answer(1)["result"]["tools"]
+        assert [tool["name"] for tool in tools] == LISTS
+        server.call(2, "list_machines")
+        content = server.answer(2)["result"]["structuredContent"]
+        assert len(content["machines"]) == 11
+        for number, tool in enumerate(("start", "stop", "reboot"), 3):
+            server.call(number, f"{tool}_machine", vm_id=106, node="pve2")
+            assert f"Unknown tool: {tool}_machine" in str(server.answer(number))
+        assert demo.posts == []
+        server.close()
+        assert server.leaves_within(1)
 
 
 def test_a_person_at_a_terminal_is_told_what_it_waits_for(
@@ -129,7 +121,7 @@ def test_a_person_at_a_terminal_is_told_what_it_waits_for(
 ) -> None:
     """One line on stderr; a client, which has pipes, gets none."""
     ours, theirs = pty.openpty()
-    with launch(env=environment(configured), stdin=theirs) as process:
+    with launch(configured, stdin=theirs) as process:
         assert process.stderr
         line = process.stderr.readline().decode()
         assert "stdin" in line
@@ -146,8 +138,7 @@ def test_ctrl_c_while_it_starts_leaves_no_traceback(
     arguments: list[str], configured: dict[str, str], demo: Cluster
 ) -> None:
     demo.delay["/version"] = 60
-    options = {"env": environment(configured), "stdin": subprocess.PIPE}
-    with launch(*arguments, **options) as process:
+    with launch(configured, *arguments) as process:
         libraries = Path(f"/proc/{process.pid}/maps")
 
         def busy() -> bool:

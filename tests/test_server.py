@@ -3,11 +3,11 @@
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import anyio
@@ -17,7 +17,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
 from tests.cluster import Cluster
-from tests.process import COMMAND, ROOT, Server, wait_for
+from tests.process import COMMAND, ROOT, Server, run, wait_for
 
 Start = Callable[..., Server]
 PVE1, PVE2 = {"node": "pve1"}, {"node": "pve2"}
@@ -25,23 +25,19 @@ PVE1, PVE2 = {"node": "pve1"}, {"node": "pve2"}
 
 @pytest.fixture
 def start(configured: dict[str, str]) -> Iterator[Start]:
-    servers = []
+    with contextlib.ExitStack() as stack:
 
-    def start(*wrapper: str, stderr: int = subprocess.PIPE, **environ: str) -> Server:
-        servers.append(Server([*wrapper, *COMMAND], configured | environ, stderr))
-        servers[-1].initialize()
-        return servers[-1]
+        def start(*wrapper: str, stderr: int = PIPE, **environ: str) -> Server:
+            server = Server([*wrapper, *COMMAND], configured | environ, stderr)
+            return stack.enter_context(server)
 
-    yield start
-    for each in servers:
-        each.process.kill()
-        each.process.wait()
+        yield start
 
 
 def tell(server: Server, how: str) -> None:
     """End the process itself, or the one that its wrapper launched."""
     if how == "EOF":
-        server.process.stdin.close()
+        server.close()
         return
     pid = server.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -178,9 +174,8 @@ def test_a_ping_is_answered_while_tools_wait(start: Start, demo: Cluster) -> Non
 
 
 def unshare_works() -> bool:
-    command = ["unshare", "--fork", "--pid", "true"]
     with contextlib.suppress(OSError):
-        return not subprocess.run(command, capture_output=True, check=False).returncode
+        return not run(["unshare", "--fork", "--pid", "true"]).returncode
     return False
 
 

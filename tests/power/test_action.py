@@ -124,6 +124,19 @@ def test_a_failure_is_told_where_the_log_and_the_machine_cannot_be_read(
     assert "stopped" not in answer.text
 
 
+def test_a_start_that_fails_is_an_error_though_its_machine_goes_on_running(
+    switch: Switch, play: Play
+) -> None:
+    recorded = recording("ct-start-fails")
+    for row in recorded["after"]:
+        if row["path"].endswith("/status/current"):
+            row["data"] |= {"status": "running", "uptime": 0}
+    play(recorded)
+    answer = switch("start", vm_id=203)
+    assert answer.is_error
+    assert "running" in answer.text
+
+
 @running_tasks
 @pytest.mark.parametrize("state", ["running", "stopped"])
 def test_a_guest_that_ignores_shutdown_is_an_error_that_offers_force_while_it_runs(
