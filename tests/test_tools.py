@@ -9,7 +9,6 @@ import pytest
 from mcp import Client
 
 from src import server
-from src.client import ProxmoxClient
 from tests.cluster import GIB, Cluster, Row
 from tests.conftest import Call, caller
 
@@ -231,13 +230,3 @@ def test_a_host_by_itself_has_no_cluster(call: Call, cluster: Cluster) -> None:
     assert answer.data["totals"]["nodes"] == answer.data["totals"]["online"] == 1
     assert list(call("list_machines").data["machines"][0].values())[:2] == [100, "web"]
     assert not call("stop_machine", vm_id=100, node="pve1").is_error
-
-
-def test_the_client_by_itself(proxmox: ProxmoxClient, demo: Cluster) -> None:
-    assert [node.node for node in proxmox.get_nodes()] == ["pve1", "pve2", "pve3"]
-    assert proxmox.get_node_resources("pve1").swap_total == 8 * GIB
-    names = [storage.storage for storage in proxmox.get_storage_status("pve1")]
-    assert names == ["local", "local-lvm", "nfs1", "old-nas"]
-    assert proxmox.get_machine_status("pve1", 103).status == "paused"
-    assert len(proxmox.get_all_machines().machines) == 11
-    assert proxmox.set_machine_state("pve2", 106, "start").status == "running"

@@ -88,30 +88,25 @@ def test_a_failure_is_the_newest_task_since_ours() -> None:
     assert latest_failure([failed], None, ours.upid) is None
     assert latest_failure([failed], 10, failed.upid) is None
     again = task("qmstart", "OK", 20)
-    for newer in (
-        again,
-        replace(again, status=None),
-        replace(again, status="WARNINGS: 1"),
-    ):
-        assert latest_failure([newer, failed], 10, "") is None
+    for status in ("OK", None, "WARNINGS: 1"):
+        assert latest_failure([replace(again, status=status), failed], 10, "") is None
     other = [task("vzdump", "no space", 30), task("qmstart", "x", None), failed]
     assert latest_failure(other, 10, "") == failed
 
 
-@pytest.mark.parametrize(
-    ("kind", "end"),
-    [
-        ("qmshutdown", "21:43:26 UTC"),
-        ("qmreboot", "21:43:26 UTC"),
-        ("qmstop", "21:43:26 UTC"),
-        ("vzreboot", "21:43:26 UTC"),
-        ("vzshutdown", "21:44:31 UTC"),
-        ("qmstart", ""),
-    ],
-)
-def test_a_task_is_described_with_the_times_of_its_start_and_end(
-    kind: str, end: str
-) -> None:
+def test_a_task_is_described_with_the_times_of_its_start_and_end() -> None:
+    for kind, end in (
+        *((kind, "21:43:26 UTC") for kind in ("qmshutdown", "qmreboot", "qmstop")),
+        *(
+            ("vzreboot", "21:43:26 UTC"),
+            ("vzshutdown", "21:44:31 UTC"),
+            ("qmstart", ""),
+        ),
+    ):
+        check_description(kind, end)
+
+
+def check_description(kind: str, end: str) -> None:
     running = task(kind, began=1795642946)
     assert end in ends(running)
     assert bool(ends(running)) is bool(end)
