@@ -69,10 +69,9 @@ async def show(environ: dict[str, str], calls: Calls = CALLS) -> None:
 
 def tell(environ: dict[str, str]) -> None:
     """How a server on this computer is pointed at the fake cluster."""
-    print("For the .env of a local Python:\n")
-    print("\n".join(f"{name}={value}" for name, value in environ.items()))
-    print("\nFor the Inspector:\n")
+    values = "\n".join(f"{name}={value}" for name, value in environ.items())
     options = " ".join(f"-e {name}='{value}'" for name, value in environ.items())
+    print(f"For the .env of a local Python:\n\n{values}\n\nFor the Inspector:\n")
     print(
         f"npx -y @modelcontextprotocol/inspector --cli {options} "
         ".venv/bin/python -m src.server --method tools/call --tool-name list_machines"
@@ -126,11 +125,8 @@ async def main(serve: bool = False, docker: bool = False, calls: Calls = CALLS) 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.demo")
-    for option, help_text in (
-        ("--serve", "stay up for other clients"),
-        ("--docker", "with --serve: for containers"),
-    ):
-        parser.add_argument(option, action="store_true", help=help_text)
+    parser.add_argument("--serve", action="store_true", help="stay up for clients")
+    parser.add_argument("--docker", action="store_true", help="serve containers")
     chosen = parser.parse_args()
     if chosen.docker and not chosen.serve:
         parser.error("--docker goes with --serve")

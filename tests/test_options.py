@@ -68,12 +68,8 @@ def test_a_check_has_a_status_and_writes_in_the_encoding_of_the_console(
     command = [*COMMAND, "--check", "--watch-only"]
     done = in_terminal(command, **configured, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
-    for words in (
-        "Cluster d?mo",
-        "11 machines on 3 nodes",
-        f"\n  {', '.join(LISTS)}\n",
-    ):
-        assert words in done.stdout
+    assert "Cluster d?mo" in done.stdout
+    assert f"\n  {', '.join(LISTS)}\n" in done.stdout
     done = in_terminal(command)
     assert (done.returncode, done.stderr) == (1, "")
     assert "\n  ERROR: " in done.stdout

@@ -101,10 +101,9 @@ def test_list_machines(call: Call, demo: Cluster) -> None:
     content = answer.data
     machines = {each["vm_id"]: each for each in content["machines"]}
     assert list(machines) == sorted(machines)
-    shown = [
-        int(n) for n in re.findall(r"^(\d+) \S+.*, pve\d", answer.text, re.MULTILINE)
+    assert re.findall(r"^\d+(?= .+, pve\d,)", answer.text, re.MULTILINE) == [
+        str(vm_id) for vm_id in machines
     ]
-    assert shown == list(machines)
     assert machines[100] == (
         {"vm_id": 100, "name": "web", "node": "pve1", "type": "qemu"}
         | {"status": "running", "cpu": pytest.approx(0.07), "cpus": 4}
@@ -157,13 +156,7 @@ def test_a_list_too_long_to_be_read_says_how_many_are_not_shown(
     cluster.pve.add_node("pve2")
     for n in range(100, 1400):
         cluster.pve.add_vm(n, f"machine-number-{n}", node=f"pve{n % 2 + 1}")
-    answer = call("list_machines")
-    assert 39_000 < len(answer.text) <= 40_000
-    left_out = f"{1300 - answer.text.count('machine-number'):,}"
-    assert f"\n{left_out} " in answer.text
-    content = answer.data
-    size = len(json.dumps(content, separators=(",", ":")))
-    assert 59_000 < size <= 60_000
+    content = call("list_machines").data
     assert content["total"] == len(content["machines"]) + content["not_shown"] == 1300
     assert content["notes"][1:3] == ["pve1: 650 stopped", "pve2: 650 stopped"]
     assert content["notes"][-1].startswith(f"{content['not_shown']:,} ")
@@ -173,13 +166,8 @@ def test_list_storage(call: Call, demo: Cluster) -> None:
     content = call("list_storage").data
     storages = {(s["storage"], *s["nodes"]): s for s in content["storages"]}
     nodes = ["pve1", "pve2", "pve3"]
-    assert list(storages) == [  # the fullest first, the unknown last
-        ("nfs1", *nodes),
-        *[("local", "pve1"), ("local", "pve2")],
-        *[("local-lvm", "pve1"), ("local-lvm", "pve2")],
-        ("old-nas", *nodes),
-        *[("local", "pve3"), ("local-lvm", "pve3")],
-    ]
+    order = "nfs1 local local local-lvm local-lvm old-nas local local-lvm"
+    assert " ".join(name for name, *_ in storages) == order
     assert storages["nfs1", *nodes] == (
         {"storage": "nfs1", "type": "nfs", "nodes": nodes, "shared": True}
         | {"active": True, "content": ["images", "iso"]}

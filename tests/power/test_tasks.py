@@ -95,30 +95,21 @@ def test_a_failure_is_the_newest_task_since_ours() -> None:
 
 
 def test_a_task_is_described_with_the_times_of_its_start_and_end() -> None:
-    for kind, end in (
-        *((kind, "21:43:26 UTC") for kind in ("qmshutdown", "qmreboot", "qmstop")),
-        *(
-            ("vzreboot", "21:43:26 UTC"),
-            ("vzshutdown", "21:44:31 UTC"),
-            ("qmstart", ""),
-        ),
-    ):
-        check_description(kind, end)
-
-
-def check_description(kind: str, end: str) -> None:
-    running = task(kind, began=1795642946)
-    assert end in ends(running)
-    assert bool(ends(running)) is bool(end)
-    assert ends(replace(running, began=None)) == ""
-    assert described(running).startswith(f"{kind}, since 21:42:26 UTC")
-    assert described(replace(running, began=None)) == kind
-    assert kind in UnderWay("start", running).description
+    a_minute = ("qmshutdown", "qmreboot", "qmstop", "vzreboot")
+    times = dict.fromkeys(a_minute, "21:43:26 UTC") | {"vzshutdown": "21:44:31 UTC"}
+    for kind, end in (times | {"qmstart": ""}).items():
+        running = task(kind, began=1795642946)
+        assert end in ends(running)
+        assert bool(ends(running)) is bool(end)
+        assert ends(replace(running, began=None)) == ""
+        assert described(running).startswith(f"{kind}, since 21:42:26 UTC")
+        assert described(replace(running, began=None)) == kind
+        assert kind in UnderWay("start", running).description
+        # HA's own tasks are those of root@pam.
+        own = replace(running, upid="UPID:pve1:x:qmshutdown:100:root@pam:")
+        assert (ends(own) != ends(running)) is (kind == "qmshutdown")
     assert UnderWay("stop").upid is None
     assert "HA" in UnderWay("stop").description
-    # HA's own tasks are those of root@pam.
-    own = replace(running, upid="UPID:pve1:x:qmshutdown:100:root@pam:")
-    assert (ends(own) != ends(running)) is (kind == "qmshutdown")
 
 
 def test_a_task_that_runs_has_no_exit_status() -> None:
