@@ -126,7 +126,7 @@ async def main(serve: bool = False, docker: bool = False, calls: Calls = CALLS) 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.demo")
     parser.add_argument("--serve", action="store_true", help="stay up for clients")
-    parser.add_argument("--docker", action="store_true", help="with --serve: containers")
+    parser.add_argument("--docker", action="store_true", help="with it: containers")
     chosen = parser.parse_args()
     if chosen.docker and not chosen.serve:
         parser.error("--docker goes with --serve")

@@ -329,6 +329,7 @@ def test_a_cancelled_call_is_waited_for_and_audited(play: Play, audit: Audit) ->
                 group.start_soon(call, "stop_machine", TARGET)
                 await anyio.to_thread.run_sync(wait_for, lambda: replay.posts)
                 group.cancel_scope.cancel()
+            await client.list_tools()  # so the server has heard of it
             assert len(audit()) == 1
             cancelled.set()
             await anyio.to_thread.run_sync(wait_for, lambda: len(audit()) == 2)
