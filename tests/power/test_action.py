@@ -194,12 +194,13 @@ def test_the_client_hears_the_progress_of_an_action(mode: str, play: Play) -> No
 def test_a_reboot_is_confirmed_by_an_uptime_since_the_request(
     switch: Switch, play: Play
 ) -> None:
-    """The container had just been started, so its uptime cannot get any lower."""
-    recorded = recording("ct-reboot")
-    path = "/nodes/pve1/lxc/200/status/current"
+    """It had just been started, so its uptime cannot get any lower."""
+    recorded = recording("vm-reboot")
+    path = "/nodes/pve2/qemu/300/status/current"
     recorded["before"][path]["data"]["uptime"] = 1
     replay = play(recorded)
-    assert has(switch("reboot", vm_id=200), finished=True, status="running")
+    answer = switch("reboot", vm_id=300, node="pve2")
+    assert has(answer, finished=True, status="running")
     assert replay.newest(path)["data"]["uptime"] == 1
 
 
