@@ -193,32 +193,32 @@ def check(command: list[str]) -> str:
     return run([word for word in command if word != "-i"]).stdout
 
 
-def all_is_well(said: str, url: str) -> bool:
+def all_is_well(output: str, url: str) -> bool:
     """Whether the check of this address, trusted by the CA, has come to its end."""
-    sections = [line for line in said.splitlines() if not line.startswith("  ")]
-    wrong = re.search("ERROR|MISSING", said)
-    return url in said and CA in said and "Tools" in sections[-2:] and not wrong
+    sections = [line for line in output.splitlines() if not line.startswith("  ")]
+    wrong = re.search("ERROR|MISSING", output)
+    return url in output and CA in output and "Tools" in sections[-2:] and not wrong
 
 
 def test_a_container_is_checked_and_only_watches(
     command: Command, demo: Cluster
 ) -> None:
-    said = check([*command(), "--check", "--watch-only"])
-    assert all_is_well(said, demo.pve.url)
-    assert "\n  list_infrastructure, list_machines, list_storage\n" in said
-    said = check([*command("-e", "PROXMOX_VERIFY_SSL=true"), "--check"])
-    assert re.search("ERROR.*certificate", said)
+    output = check([*command(), "--check", "--watch-only"])
+    assert all_is_well(output, demo.pve.url)
+    assert "\n  list_infrastructure, list_machines, list_storage\n" in output
+    output = check([*command("-e", "PROXMOX_VERIFY_SSL=true"), "--check"])
+    assert re.search("ERROR.*certificate", output)
 
 
 def test_a_ca_that_is_not_mounted_is_told_with_the_option_that_mounts_it(
     image: str, env_file: Path
 ) -> None:
     words = ["docker", "run", "--rm", "--env-file", str(env_file)]
-    said = check([*words, image, "--check"])
-    assert "ERROR" in said
-    assert f"-v /absolute/path/to/pve-root-ca.pem:{CA}:ro" in said
-    said = check([*words, "-v", f"/tmp:{CA}:ro", image, "--check"])
-    assert re.search(f"ERROR.*{CA}.*folder", said)
+    output = check([*words, image, "--check"])
+    assert "ERROR" in output
+    assert f"-v /absolute/path/to/pve-root-ca.pem:{CA}:ro" in output
+    output = check([*words, "-v", f"/tmp:{CA}:ro", image, "--check"])
+    assert re.search(f"ERROR.*{CA}.*folder", output)
 
 
 def test_the_demo_serves_a_container_with_the_line_that_it_prints(image: str) -> None:
@@ -233,10 +233,10 @@ def test_the_demo_serves_a_container_with_the_line_that_it_prints(image: str) ->
             lines = (line for line in serving.stdout if line.startswith("docker run"))
             words = shlex.split(next(lines))
             assert words[-1] == "mcp-proxmox"
-            said = check([*words[:-1], image, "--check"])
+            output = check([*words[:-1], image, "--check"])
         finally:
             serving.terminate()
-    assert all_is_well(said, "https://host.docker.internal:")
+    assert all_is_well(output, "https://host.docker.internal:")
 
 
 # --- What is in it --------------------------------------------------------------------
