@@ -3,7 +3,7 @@
 import os
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from src.config.settings import PLACEHOLDERS, Settings, describe
 from src.errors import ProxmoxError
 from tests.cluster import SECRET
 from tests.conftest import Call
+from tests.golden import compare
 from tests.process import ROOT
 
 NAMES = ("URL", "USER", "TOKEN_ID", "TOKEN_SECRET", "VERIFY_SSL")
@@ -29,16 +30,18 @@ GOOD = {
     TOKEN_ID: "mcp-token",
     TOKEN_SECRET: SECRET,
 }
+UUID = "facade00-1234-1234-1234-1234567890ab"  # a secret in a wrong place
 
 
 def settings(**changes: str) -> Settings:
     return Settings.from_env(GOOD | changes)
 
 
-def refused(environ: dict[str, str]) -> str:
+def refused(environ: dict[str, str], file: EnvFile | None = None) -> str:
+    """The refusal, which shows no secret and no password."""
     with pytest.raises(ProxmoxError) as caught:
-        Settings.from_env(environ)
-    assert SECRET not in str(caught.value)
+        Settings.from_env(environ, file)
+    assert not re.search(f"{SECRET}|{UUID[1:]}|hunter2", str(caught.value))
     return str(caught.value)
 
 
@@ -113,59 +116,100 @@ def test_a_variable_is_read_as_python_dotenv_reads_it(
     assert settings(PROXMOX_TOKEN_SECRET="a#b").token_secret == "a#b"
 
 
-def test_a_ca_file_is_understood(fakepve_cafile: str) -> None:
-    found = settings(PROXMOX_VERIFY_SSL=fakepve_cafile)
-    assert found.verify_ssl == fakepve_cafile
+def test_the_path_of_a_ca_file_may_begin_with_the_home_folder(
+    fakepve_cafile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings(PROXMOX_VERIFY_SSL=fakepve_cafile).verify_ssl == fakepve_cafile
+    monkeypatch.setenv("HOME", str(Path(fakepve_cafile).parent))
+    home = f"~/{Path(fakepve_cafile).name}"
+    assert settings(PROXMOX_VERIFY_SSL=home).verify_ssl == fakepve_cafile
 
 
 # --- What is refused ------------------------------------------------------------------
 
+UNEXPANDED = ["${{{}}}", "${{env:{}}}", "${}", "%{}%", "{{{{{}}}}}"]
+ALIKE: list[tuple[str, list[str]]] = [  # each list is refused in the same words
+    (URL, [
+        *("pve.example.com:8006", "ftp://pve", "https://", "https://pve:0", "https://-pve"),
+        *("https://pv e", "https://pve..lan", "https://pvé.lan", "https://pve/a b"),
+        *(f"https://{'a' * 64}.lan", "https://pve/../x", "https://pve/a//b"),
+    ]),
+    (URL, ["https://pve:99999", "https://pve:port", "https://[::1"]),
+    (URL, ["http://pve:8006"]),
+    (URL, ["https://your-proxmox-host/"]),
+    (USER, ["root", "@pam", "root@", "a b@pam", "root@pam!t", "é@pve"]),
+    (USER, ["x" * 1000]),
+    (TOKEN_ID, ["1x", "a b", "!x", "mcp@pve!", "a/b", f"t={SECRET}", f"{UUID}!"]),
+    (TOKEN_ID, [f"mcp@pve!{UUID}", UUID]),
+    (TOKEN_ID, ["root@pam!mcp-token"]),
+    (TOKEN_SECRET, [
+        *("a b", "a\nb", "sé", "a\x00", "<secret>"),
+        *(f"PVEAPIToken=mcp@pve!t={UUID}", f"mcp@pve!t={UUID}"),
+    ]),
+    (VERIFY, ["no", "1", "yes"]),
+    (VERIFY, ["/no/such.pem"]),
+    (VERIFY, ["~/other.pem"]),
+    (VERIFY, ["-----BEGIN CERTIFICATE-----\nMIIB\n"]),
+    (VERIFY, ['"C:\\Users\\you\\new\\ca.pem"']),
+    (VERIFY, ["/caf\udce9/ca.pem"]),
+    *((name, [form.format(name) for form in UNEXPANDED]) for name in (*GOOD, VERIFY)),
+    (VERIFY, ["${HOME}/ca.pem", "%USERPROFILE%\\ca.pem"]),
+    (URL, ["https://${HOST}:8006"]),
+    (USER, ["$USER@pve"]),
+]  # fmt: skip
 
-URLS = [
-    *("pve.example.com:8006", "ftp://pve", "https://", "https://pve:0", "https://-pve"),
-    *("https://pv e", "https://pve..lan", "https://pvé.lan", "https://pve/a b"),
-    *(f"https://{'a' * 64}.lan", "https://pve/../x", "https://pve/a//b"),
-]
-NO_URLS = ["https://pve:99999", "https://pve:port", "https://[::1"]
-USERS = ["root", "@pam", "root@", "a b@pam", "root@pam!t", "é@pve"]
-TOKEN_IDS = ["1x", "a b", "!x", "mcp@pve!", "a/b", f"t={SECRET}"]
-IN_CLEAR = "starts with http://, which would send the token in clear"
-OTHERS = "names a token of root@pam, but PROXMOX_USER is mcp@pve: use the token's owner"
-UUID = "12345678-1234-1234-1234-1234567890ab"
-URL_SAYS = "({}), e.g. https://pve.example.com"
+
+def deny(*_: object) -> None:
+    raise PermissionError(13, "Permission denied")
 
 
-@pytest.mark.parametrize(
-    ("name", "values", "says"),
-    [
-        (URL, URLS, f"is not https://host:port {URL_SAYS}"),
-        (URL, NO_URLS, f"is not a URL {URL_SAYS}"),
-        (URL, ["http://pve:8006"], f"{IN_CLEAR}, e.g. https://pve.example.com"),
-        (USER, USERS, "is malformed ({}), e.g. mcp@pve or root@pam"),
-        (TOKEN_ID, TOKEN_IDS, "is malformed, e.g. mcp-token or mcp@pve!mcp-token"),
-        (TOKEN_ID, ["root@pam!mcp-token"], OTHERS),
-        (TOKEN_SECRET, ["a b", "a\nb", "sé", "a\x00"], f"is malformed, e.g. {UUID}"),
-        (VERIFY, ["no", "1", "yes"], "is {}, neither true nor false nor the path of a CA file"),
-        (VERIFY, ["/no/such.pem"], ("is {}, which is not there: correct the path, or in a "
-         "container mount the file by its absolute path, -v /absolute/path/to/pve-root-ca.pem:"
-         "/pve-root-ca.pem:ro")),
-    ],
-)  # fmt: skip
-def test_a_value_that_is_refused_is_told_by_its_name_and_what_was_read(
-    name: str, values: list[str], says: str
+FILES: dict[str, Callable[[Path], object]] = {  # what is in place of .env
+    "a name alone": lambda path: path.write_text("PROXMOX_USER\n"),
+    "an open quote": lambda path: path.write_text("PROXMOX_USER='a@pve\nX=a\n"),
+    "UTF-16": lambda path: path.write_bytes("X=x".encode("utf-16")),
+    "Latin-1": lambda path: path.write_bytes("# für pve".encode("latin-1")),
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "nothing": lambda _: None,
+}
+
+
+def test_each_refusal_names_the_variable_what_was_read_and_the_cure(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for value in values:
-        shown = says.format(value)
-        assert refused(GOOD | {name: value}) == (
-            f"The server is not configured. {name} {shown}."
-        ), value
+    folder = str(env_file.parent)
+    monkeypatch.setenv("HOME", folder)
+    hidden = EnvFile("/x/.env", {USER: "a@pve"}, True)
+    texts = {
+        "nothing is set": refused({}),
+        "all is blank": refused(dict.fromkeys(GOOD, " ")),
+        ".env.example as it is": refused(PLACEHOLDERS),
+        "blank, which hides the one of .env": refused(GOOD | {USER: ""}, hidden),
+    }
+    for name, values in ALIKE:
+        for value in values:
+            shown = rf"(?<![^ (]){re.escape(value)}(?=[),: ]|$)"
+            text = re.sub(shown, "VALUE", refused(GOOD | {name: value}))
+            title = ", ".join(ascii(each)[:70] for each in values)
+            title = f"{name}: {title}".replace(SECRET, "SECRET")
+            assert texts.setdefault(title, text) == text
+    for what, make in FILES.items():
+        make(env_file)
+        texts[f".env: {what}"] = refused(GOOD | {USER: ""}, EnvFile.read())
+        if env_file.exists():
+            (env_file.rmdir if env_file.is_dir() else env_file.unlink)()
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", deny)
+        assert Settings.from_env(GOOD, EnvFile.read()).user == "mcp@pve"
+        texts[".env: somebody else's"] = refused({}, EnvFile.read())
+    env_file.parent.rmdir()
+    assert not EnvFile.read().there
+    texts["a folder that is gone"] = refused(GOOD | {VERIFY: "ca.pem"})
+    monkeypatch.chdir(ROOT)
+    compare("settings", {k: v.replace(folder, "/here") for k, v in texts.items()})
 
 
-def test_no_password_and_no_secret_is_shown_though_it_stands_in_the_wrong_place() -> (
-    None
-):
-    for name in (URL, USER, TOKEN_ID, VERIFY):
-        assert "is" in refused(GOOD | {name: f"x {SECRET}"})
+def test_no_password_of_a_url_is_described() -> None:
     for url in (
         *(
             "https://root:hunter2@pve",
@@ -174,107 +218,11 @@ def test_no_password_and_no_secret_is_shown_though_it_stands_in_the_wrong_place(
         ),
         *("https:/root:hunter2@pve", "ftp://pve/?password=hunter2"),
     ):
-        assert "hunter2" not in refused(GOOD | {URL: url}), url
         ((_, shown, _), *_) = describe({URL: url}, EnvFile())
-        assert "hunter2" not in shown
-    for token_id in (UUID, f"mcp@pve!a{UUID[1:]}", f"a{UUID[1:]}"):
-        said = refused(GOOD | {TOKEN_ID: token_id})
-        assert said.startswith("The server is not configured. PROXMOX_TOKEN_ID ")
-        assert UUID[1:] not in said
-    assert "TOKEN_ID has the form of a secret: it is the token's name" in said
-    assert len(refused(GOOD | {USER: "x" * 1000})) < 250
-
-
-MISSING = {
-    URL: "{}, e.g. https://pve.example.com:8006",
-    USER: "{}, e.g. mcp@pve or root@pam",
-    TOKEN_ID: "{}, e.g. mcp-token or mcp@pve!mcp-token",
-    TOKEN_SECRET: f"{{}}, e.g. {UUID}",
-}
-
-
-@pytest.mark.parametrize("environ", [{}, PLACEHOLDERS, dict.fromkeys(GOOD, " ")])
-def test_all_that_is_missing_is_told_at_once(environ: dict[str, str]) -> None:
-    """The placeholders of .env.example count as missing, and are called that."""
-    wrong = {
-        name: f"is missing: it is still the example's, {environ[name]}"
-        if environ.get(name, " ").strip()
-        else "is missing"
-        for name in GOOD
-    }
-    said = "; ".join(f"{name} {MISSING[name].format(wrong[name])}" for name in GOOD)
-    assert refused(environ) == f"The server is not configured. {said}."
-
-
-@pytest.mark.parametrize("name", [*GOOD, VERIFY])
-@pytest.mark.parametrize(
-    "value", ["${{{}}}", "${{env:{}}}", "${}", "%{}%", "{{{{{}}}}}"]
-)
-def test_what_a_client_did_not_expand_is_called_that(name: str, value: str) -> None:
-    value = value.format(name)
-    what = "path" if name == VERIFY else "value"
-    assert (
-        f"{name} is {value}, where a variable was not expanded: write the {what} itself"
-    ) in refused(GOOD | {name: value})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        (VERIFY, "${HOME}/ca.pem"),
-        (VERIFY, "%USERPROFILE%\\ca.pem"),
-        (URL, "https://${HOST}:8006"),
-        (USER, "$USER@pve"),
-    ],
-)
-def test_a_variable_within_a_value_is_found(name: str, value: str) -> None:
-    said = f"{name} is {value}, where a variable was not expanded"
-    assert said in refused(GOOD | {name: value})
-
-
-def test_what_cannot_be_a_secret_is_refused() -> None:
-    for secret in ("<secret>", f"PVEAPIToken=mcp@pve!t={UUID}", f"mcp@pve!t={UUID}"):
-        assert "TOKEN_SECRET is malformed" in refused(GOOD | {TOKEN_SECRET: secret})
-
-
-def test_a_url_of_the_example_without_its_port_is_still_the_examples() -> None:
-    said = refused(GOOD | {URL: "https://your-proxmox-host/"})
-    assert (
-        "URL is missing: it is still the example's, https://your-proxmox-host/" in said
-    )
-
-
-def test_a_certificate_in_place_of_its_path() -> None:
-    assert "is a certificate: it is the path of one's file" in refused(
-        GOOD | {VERIFY: "-----BEGIN CERTIFICATE-----\nMIIB\n"}
-    )
-
-
-def test_a_blank_variable_that_hides_one_of_the_file_is_called_that() -> None:
-    with pytest.raises(ProxmoxError) as caught:
-        Settings.from_env(GOOD | {USER: ""}, EnvFile("/x/.env", {USER: "a@pve"}, True))
-    said = "PROXMOX_USER is missing: it is blank in the environment, which wins, e.g."
-    assert said in str(caught.value)
-
-
-def test_a_path_in_double_quotes_may_have_a_line_break_in_it() -> None:
-    path = '"C:\\Users\\you\\new\\ca.pem"'
-    assert refused(GOOD | {VERIFY: path}) == (
-        "The server is not configured. PROXMOX_VERIFY_SSL is 'C:\\\\Users\\\\you\\new\\\\ca.pem', "
-        "which has a control character in it, as \\n and \\t are in double quotes: write the "
-        "path with forward slashes."
-    )
-
-
-def test_the_home_folder_is_expanded(
-    tmp_path: Path, fakepve_cafile: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "ca.pem").write_bytes(Path(fakepve_cafile).read_bytes())
-    found = settings(PROXMOX_VERIFY_SSL="~/ca.pem")
-    assert found.verify_ssl == str(tmp_path / "ca.pem")
-    said = refused(GOOD | {VERIFY: "~/other.pem"})
-    assert f"is ~/other.pem ({tmp_path}/other.pem), which is not there" in said
+        assert "hunter2" not in shown + refused(GOOD | {URL: url})
+    for name in (URL, USER, TOKEN_ID, VERIFY):
+        refused(GOOD | {name: f"x {SECRET}"})
+    assert str(ProxmoxError("x", "\udce9")).encode()
 
 
 def test_the_example_file_has_the_five_variables_each_with_a_comment() -> None:
@@ -306,14 +254,18 @@ def test_settings_or_a_proxmox_error_and_never_the_secret(
     assert str(secret) not in text
 
 
+# --- The file .env --------------------------------------------------------------------
+
+
 @pytest.fixture
 def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where .env is read, with nothing in the environment."""
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     for name in (*GOOD, VERIFY):
         monkeypatch.delenv(name, raising=False)
     server.client.cache_clear()
-    yield tmp_path / ".env"
+    yield tmp_path / "here" / ".env"
     server.client.cache_clear()
 
 
@@ -325,130 +277,39 @@ def test_the_env_file_is_read_as_it_is_and_the_environment_wins(
     env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(env_file, GOOD | {TOKEN_SECRET: "a${HOME}b", VERIFY: '"false"'})
+    env_file.write_bytes(b"\xef\xbb\xbf" + env_file.read_bytes())  # a byte order mark
     monkeypatch.setenv(USER, "root@pam")
     found = server.client().settings
     assert (found.user, found.host) == ("root@pam", "pve.example.com")
     assert (found.token_secret, found.verify_ssl) == ("a${HOME}b", False)
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("PROXMOX_URL=x".encode("utf-16"), "it is UTF-16, as PowerShell's > writes it"),
-        ("# für pve".encode("latin-1"), "it is not UTF-8"),
-    ],
-)
-def test_an_env_file_in_another_encoding(
-    env_file: Path, content: bytes, says: str
-) -> None:
-    env_file.write_bytes(content)
-    with pytest.raises(ProxmoxError) as caught:
-        server.client()
-    assert str(caught.value) == (
-        f"The file {env_file} cannot be read: {says}. Save it as UTF-8, or set the variables "
-        "in the environment."
-    )
-
-
-def test_an_env_file_that_begins_with_a_byte_order_mark_is_read(env_file: Path) -> None:
-    write(env_file, GOOD)
-    env_file.write_bytes(b"\xef\xbb\xbf" + env_file.read_bytes())
-    assert server.client().settings.user == "mcp@pve"
-
-
-def test_an_env_file_that_cannot_be_opened(
-    env_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    os.mkfifo(env_file)
-    with pytest.raises(
-        ProxmoxError, match=r"it is no regular file\. Remove it, or set"
-    ):
-        server.client()
-    env_file.unlink()
-    env_file.mkdir()
-    with pytest.raises(
-        ProxmoxError, match=r"it is a folder\. Remove it, or set the va"
-    ):
-        server.client()
-    env_file.rmdir()
-
-    def refuse(*_: Any) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(
-        ProxmoxError, match=r"Permission denied\. Let this user read it "
-    ):
-        server.client()
-    # Somebody else's, where the environment has all that is needed.
-    for name, value in GOOD.items():
-        monkeypatch.setenv(name, value)
-    assert server.client().settings.user == "mcp@pve"
-
-
-def test_a_working_directory_that_is_gone_has_no_env_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    assert not EnvFile.read().there
-    assert ": the working directory no longer exists: correct" in refused(
-        GOOD | {VERIFY: "ca.pem"}
-    )
-    monkeypatch.chdir(tmp_path)
-
-
-def test_a_path_that_is_not_utf_8_can_be_told() -> None:
-    said = refused(GOOD | {VERIFY: "/caf\udce9/ca.pem"})
-    assert "is '/caf\\udce9/ca.pem'" in said
-    assert said.encode()
-    assert str(ProxmoxError("x", "\udce9")).encode()
-
-
-def test_what_was_read_is_told_by_its_whole_path(env_file: Path) -> None:
-    def said() -> str:
-        with pytest.raises(ProxmoxError) as caught:
-            server.client()
-        return caught.value.advice
-
-    assert said() == (
-        f"Only the environment was read, for there is no {env_file} (docker run: --env-file)."
-    )
-    env_file.write_text("PROXMOX_URL\n")
-    read = f"The environment, which wins, and {env_file} were read."
-    assert said() == read
-    env_file.write_text("PROXMOX_URL='https://pve\nPROXMOX_USER=a@pve\n")
-    assert said() == f"{read} Line 1 of it is no NAME=value."
-
-
 def test_each_variable_is_described_by_its_origin_and_never_the_secret() -> None:
     file = EnvFile("/x/.env", {URL: GOOD[URL], TOKEN_SECRET: SECRET}, True)
     assert SECRET not in repr(file)
-    lines = describe(
-        {USER: "'mcp@pve' # x", TOKEN_ID: f"t={SECRET}", VERIFY: " "}, file
-    )
-    assert lines == [
-        (URL, GOOD[URL], "/x/.env"),
-        (USER, "mcp@pve", "the environment"),
-        (TOKEN_ID, "set, not shown", "the environment"),
-        (TOKEN_SECRET, "set, not shown", "/x/.env"),
-        (VERIFY, "not set", "the environment"),
+    environ = {USER: "'mcp@pve' # x", TOKEN_ID: f"t={SECRET}", VERIFY: " "}
+    names, shown, origins = zip(*describe(environ, file), strict=True)
+    assert names == (URL, USER, TOKEN_ID, TOKEN_SECRET, VERIFY)
+    assert shown[:2] == (GOOD[URL], "mcp@pve")
+    assert shown[2] == shown[3] != shown[4]
+    assert SECRET not in "".join(shown)
+    assert [origin == "/x/.env" for origin in origins] == [
+        True,
+        False,
+        False,
+        True,
+        False,
     ]
+    assert origins[1] == origins[2] == origins[4]
 
 
 def test_every_tool_says_what_is_missing_and_works_once_it_is_mended(
     configured: dict[str, str], call: Call, env_file: Path
 ) -> None:
     target = {"vm_id": 100, "node": "pve1"}
-    calls: list[Any] = [
-        (f"{how}_machine", target) for how in ("start", "stop", "reboot")
-    ]
-    calls += [
-        (f"list_{what}", {}) for what in ("machines", "storage", "infrastructure")
-    ]
-    for tool, arguments in calls:
-        assert "PROXMOX_URL is missing" in call(tool, **arguments).text
+    calls = {f"{how}_machine": target for how in ("start", "stop", "reboot")}
+    calls |= {f"list_{w}": {} for w in ("machines", "storage", "infrastructure")}
+    for tool, arguments in calls.items():
+        assert URL in call(tool, **arguments).text
     write(env_file, configured)
     assert not call("list_infrastructure").is_error
