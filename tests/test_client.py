@@ -10,11 +10,9 @@ import requests
 from proxmoxer import ResourceException
 
 from src.client import ProxmoxClient
-from src.config.settings import Settings
 from src.errors import ProxmoxError
-from tests.cluster import SECRET
+from tests.cluster import SECRET, SETTINGS
 
-SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
 UPID = "UPID:pve2:000003E8:00001B58:6B02F2C6:qmstart:100:mcp@pve!t:"
 STOPPED = {"vmid": 100, "name": "web", "status": "stopped", "uptime": 0}
 RUNNING = STOPPED | {"status": "running"}

@@ -1,12 +1,13 @@
-"""Wrong ends of the wire: what is said, in which time, and what never leaves."""
+"""Wrong ends of the wire: what is said, and what never leaves."""
 
 import contextlib
+import re
 import socket
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from src.proxmox import deadline, transport
 from src.proxmox.deadline import time_left, within
 from tests.cluster import SECRET, Cluster
 from tests.conftest import Call, Start
+from tests.golden import compare
 from tests.process import wait_for
 
 Point = Callable[[str], str]
@@ -35,10 +37,9 @@ def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
         server.client.cache_clear()
         answer = call("list_infrastructure")
         assert answer.is_error
-        assert answer.seconds < 2
-        assert len(answer.text) <= 300
+        assert len(answer.text) <= 320
         assert "?" not in answer.text
-        return answer.text
+        return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8006", answer.text)
 
     return point
 
@@ -49,12 +50,6 @@ def test_the_patience_of_a_request_a_list_and_an_action() -> None:
 
 
 # --- No answer, and answers of something else -----------------------------------------
-
-
-def test_nothing_listens_there(point: Point) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-    assert f"Cannot talk to {url}: connection refused" in point(url)
 
 
 def test_an_address_without_a_host(point: Point, monkeypatch: Any) -> None:
@@ -68,20 +63,7 @@ def test_an_address_without_a_host(point: Point, monkeypatch: Any) -> None:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         text = point(f"https://127.0.0.1:{listener.getsockname()[1]}")
-    assert "no connection in 1 s" in text
-
-
-def test_a_name_that_does_not_exist(point: Point) -> None:
-    assert "does not resolve" in point("https://no-such-host.invalid")
-
-
-def test_a_dead_proxy_of_the_environment(
-    point: Point, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in (("HTTPS_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "")):
-        monkeypatch.setenv(name, value)
-        monkeypatch.setenv(name.lower(), value)
-    assert "HTTPS_PROXY does not answer" in point(cluster.pve.url)
+    assert "no connection in" in text
 
 
 OK = "HTTP/1.1 200 OK\n"
@@ -113,53 +95,42 @@ NOT_ITS_OWN = [  # a reverse proxy, a web firewall, a Backup Server, another API
 ]
 
 
-@pytest.mark.parametrize(
-    ("response", "tls", "says"),
-    [
-        (None, True, "no answer within 1 s"),
-        (None, False, "no answer within 1 s"),
-        ("", True, "closed the connection"),
-        ("", False, "closed the connection"),
-        (OK + "Content-Length: 100\n\nbroken off", True, "closed the connection"),
-        ("HTTP/1.1 400 Bad Request\n\n", False, "no TLS connection"),
-        ("HTTP/1.1 502 Bad Gateway\n\n<html>", True, "not reach Proxmox (502)"),
-        ("HTTP/1.1 503 Unavailable\n\n<html>", True, "not reach Proxmox (503)"),
-        ("HTTP/1.1 504 Timeout\n\n<html>", True, "not reach Proxmox (504)"),
-        *((response, True, "not as a Proxmox VE API") for response in NOT_THE_API),
-        *((response, True, "answer is not Proxmox VE's") for response in NOT_ITS_OWN),
+OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or not
+    "silence": [(None, True), (None, False)],
+    "a hang-up": [
+        *(("", True), ("", False)),
+        (OK + "Content-Length: 100\n\nbroken off", True),
     ],
-)
-def test_something_else_than_the_api(
-    point: Point, peer: Start, monkeypatch: Any, response: str, tls: bool, says: str
+    "HTTP without TLS": [("HTTP/1.1 400 Bad Request\n\n", False)],
+    "another service": [(answer, True) for answer in NOT_THE_API],
+    **{
+        f"a proxy that answers {status}": [(f"HTTP/1.1 {status} x\n\n<html>", True)]
+        for status in (502, 503, 504)
+    },
+    **{
+        f"a {status} that is not Proxmox's": [
+            (answer, True) for answer in NOT_ITS_OWN if f" {status} " in answer
+        ]
+        for status in (400, 401, 403, 500)
+    },
+}
+
+
+def test_something_else_than_the_api_is_told_as_that(
+    point: Point, peer: Start, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(ask_nodes, "LIST_PATIENCE", 0.8)
-    assert says in point(peer(response, tls)[0])
-
-
-def test_a_self_signed_certificate(
-    point: Point, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PROXMOX_VERIFY_SSL", "true")
-    text = point(cluster.pve.url)
-    assert "not trusted: it is self-signed" in text
-    assert text.index("pve-root-ca.pem") < text.index("VERIFY_SSL=false")
-    assert cluster.sent == []
-
-
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_verification_can_be_switched_off(
-    call: Call, demo: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PROXMOX_VERIFY_SSL", "false")
-    # Of no effect on it, as requests alone would have it.
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
-    server.client.cache_clear()
-    assert not call("list_infrastructure").is_error
-
-
-def test_http_is_not_contacted(point: Point, cluster: Cluster) -> None:
-    assert "http://" in point(cluster.pve.url.replace("https", "http"))
-    assert cluster.sent == []
+    assert "not resolve" in point("https://no-such-host.invalid")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    texts = {"no listener": point(url)}
+    for case, answers in OTHERS.items():
+        for answer, tls in answers:
+            text = point(peer(answer, tls)[0])
+            text = re.sub(r"within \d s", "within 1 s", text)
+            text = re.sub(r"TLS connection \([^)]*\)", "TLS connection (REASON)", text)
+            assert texts.setdefault(case, text) == text, answer
+    compare("other-servers", texts)
 
 
 # --- Proxmox's own words --------------------------------------------------------------
@@ -169,40 +140,33 @@ UNNAMED = {"message": "Verification failed.\n", "errors": {"type": "no such type
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "body", "says"),
+    ("status", "reason", "body", "words"),
     [
-        (401, "No ticket", {}, "not accept the API token mcp@pve!t (No ticket)"),
+        (401, "No ticket", {}, "(No ticket)"),
         (401, "x", NO_TOKEN, "(invalid token value!)"),
         (403, "Permission check failed", {}, "mcp@pve!t: Permission check failed."),
-        (500, "first", {"message": "first line\nsecond\n"}, "says: first line second."),
-        (500, "got timeout", {}, "says: got timeout."),  # as an older one does
-        (500, "got timeout", {"data": None}, "says: got timeout."),
-        (400, "x", UNNAMED, "says: Verification failed. type: no such type."),
-        (500, "", {}, "says: "),
-        (500, "x", {"message": f"bad header: {SECRET}"}, "says: bad header: ***."),
-        (500, "x", {"message": "long " * 1000}, "says: long long "),
+        (500, "first", {"message": "first line\nsecond\n"}, ": first line second."),
+        (500, "got timeout", {}, ": got timeout."),  # as an older one does
+        (500, "got timeout", {"data": None}, ": got timeout."),
+        (400, "x", UNNAMED, ": Verification failed. type: no such type."),
+        (500, "x", {"message": f"bad header: {SECRET}"}, ": bad header: ***."),
+        (500, "x", {"message": "long " * 1000}, ": long long "),
     ],
 )
 def test_proxmoxs_words_come_from_the_body_or_the_reason_without_the_secret(
-    call: Call, cluster: Cluster, status: int, reason: str, body: Any, says: str
+    call: Call, cluster: Cluster, status: int, reason: str, body: Any, words: str
 ) -> None:
     async def respond(_: web.Request) -> web.Response:
         if not body:
             return web.Response(status=status, reason=reason)
         return web.json_response(body, status=status, reason=reason)
 
-    cluster.raw = dict.fromkeys(
-        ("/nodes", "/cluster/status", "/cluster/resources"), respond
-    )
+    paths = ("/nodes", "/cluster/status", "/cluster/resources")
+    cluster.raw = dict.fromkeys(paths, respond)
     answer = call("list_infrastructure")
     assert answer.is_error
-    assert says in answer.text
+    assert words in answer.text
     assert len(answer.text) < 550
-
-
-def test_a_wrong_token(call: Call, cluster: Cluster) -> None:
-    cluster.pve.apitokens.clear()
-    assert "mcp@pve!t (authentication failure)" in call("list_infrastructure").text
 
 
 # --- What leaves ----------------------------------------------------------------------
@@ -241,14 +205,11 @@ def test_a_request_ends_with_its_scope_and_none_leaves_after_it(
     proxmox: ProxmoxClient, cluster: Cluster
 ) -> None:
     cluster.delay["/nodes"] = 5
-    began = time.monotonic()
-    with within(0.3):
-        with pytest.raises(ProxmoxError, match="no answer within"):
-            proxmox.get_nodes()
-        with pytest.raises(ProxmoxError, match="It was not sent") as caught:
-            proxmox.get_nodes()
-        assert not caught.value.answer_lost
-    assert 0.3 < time.monotonic() - began < 2
+    with within(0.4):
+        for code in ("timeout", "refused"):
+            with pytest.raises(ProxmoxError) as caught:
+                proxmox.get_nodes()
+            assert caught.value.code == code
     assert len(cluster.sent) == 1
 
 
@@ -259,34 +220,40 @@ def test_a_request_that_waits_for_its_place_is_not_sent_after_its_time(
     monkeypatch.setattr(transport, "READ_TIMEOUT", 1.0)
     cluster.delay["/nodes"] = 5
     with ThreadPoolExecutor(transport.MAX_REQUESTS) as pool:
-        for _ in range(transport.MAX_REQUESTS):
-            pool.submit(proxmox.get_nodes)
+        hang = [pool.submit(proxmox.get_nodes) for _ in range(transport.MAX_REQUESTS)]
         wait_for(lambda: len(cluster.sent) == transport.MAX_REQUESTS)
-        began = time.monotonic()
-        with within(0.3), pytest.raises(ProxmoxError, match="It was not sent"):
+        with within(0.3), pytest.raises(ProxmoxError) as caught:
             proxmox.get_machine_status("pve1", 100)
-        assert time.monotonic() - began < 0.8
+        assert caught.value.code == "refused"
+        assert not all(each.done() for each in hang)
         assert len(cluster.sent) == transport.MAX_REQUESTS
-    with pytest.raises(ProxmoxError, match="no machine 100"):  # they are free again
+    with pytest.raises(ProxmoxError, match="machine 100"):  # they are free again
         proxmox.get_machine_status("pve1", 100)
 
 
+@pytest.fixture
+def _still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still."""
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: 100.0))
+
+
+@pytest.mark.usefixtures("_still")
 def test_a_scope_ends_with_its_block_and_goes_along_into_another_thread() -> None:
     for_ever = float("inf")
     with ThreadPoolExecutor(1) as pool:
         with within(20):
             with within(10):
                 call = partial(copy_context().run, time_left)
-            assert time_left() == pytest.approx(20, abs=1)
-            assert pool.submit(call).result() == pytest.approx(10, abs=1)
+            assert (time_left(), pool.submit(call).result()) == (20, 10)
             assert pool.submit(time_left).result() == for_ever
         assert time_left() == for_ever
 
 
+@pytest.mark.usefixtures("_still")
 @pytest.mark.parametrize(("around", "left"), [(45, 10), (8, 8), (1, 5), (-1, 5)])
 def test_an_attempt_has_ten_seconds_and_the_last_one_five(
     around: int, left: int
 ) -> None:
     with within(around):
-        assert deadline.attempt(time_left) == pytest.approx(left, abs=0.5)
-        assert time_left() == pytest.approx(around, abs=0.5)
+        assert deadline.attempt(time_left) == left
+        assert time_left() == around

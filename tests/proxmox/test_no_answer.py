@@ -13,15 +13,12 @@ import pytest
 import requests
 
 from src import server
-from src.config.settings import Settings
 from src.proxmox import no_answer
 from src.proxmox.network import BUNDLES
 from tests.certificates import Authority
-from tests.cluster import SECRET, Cluster
+from tests.cluster import SETTINGS, Cluster
 from tests.conftest import Call, Start
 from tests.golden import compare
-
-SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
 
 
 def broken(error: Exception, **attributes: Any) -> requests.ConnectionError:

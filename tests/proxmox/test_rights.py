@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 
-from src.config.settings import Settings
 from src.proxmox.rights import Permissions, grant, read_rights
-from tests.cluster import SECRET
+from tests.cluster import SETTINGS
 from tests.process import ROOT
 from tests.replay import recording
 
-SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
 WATCH = {"/": {"Sys.Audit": 0}, "/nodes": {"Sys.Audit": 1}}
 WATCH |= {"/storage": {"Datastore.Audit": 1}, "/vms": {"VM.Audit": 1}}
 BOTH = {"VM.Audit": 1, "VM.PowerMgmt": 1}
