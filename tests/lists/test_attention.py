@@ -1,4 +1,4 @@
-"""What a person should look at, to the letter."""
+"""What a person should look at: the cases that no recorded cluster shows."""
 
 from typing import Any
 
@@ -7,15 +7,18 @@ import pytest
 from src.lists.attention import needs_attention
 from src.models import Node
 from src.proxmox.rows import Row
+from tests.golden import compare
 
 OK = Node("a", "online", memory_used=89, memory_total=100, disk_used=0, disk_total=9)
 VM: Row = {"type": "qemu", "vmid": 100, "name": "web", "node": "a", "status": "running"}
 NFS: Row = {"type": "storage", "storage": "nfs", "node": "a", "status": "available"}
 NFS |= {"shared": 1, "disk": 89, "maxdisk": 100}
-WEB = "VM 100 (web) on a"
+FULL, DEAD = NFS | {"disk": 90}, NFS | {"status": "unknown"}
 
 
-def told(*resources: Row, nodes: list[Node] | None = None, **more: Any) -> list[str]:
+def attention(
+    *resources: Row, nodes: list[Node] | None = None, **more: Any
+) -> list[str]:
     given: dict[str, Any] = {"quorate": True, "silent": ()} | more
     return needs_attention(
         nodes or [OK], given["quorate"], given["silent"], [*resources]
@@ -25,54 +28,33 @@ def told(*resources: Row, nodes: list[Node] | None = None, **more: Any) -> list[
 def test_a_cluster_in_good_order_needs_none() -> None:
     paused = [VM | {"status": state} for state in ("paused", "suspended", "prelaunch")]
     managed = VM | {"hastate": "started"}
-    assert told(VM, NFS, managed, *paused) == []
-    assert told(quorate=None) == []
+    assert attention(VM, NFS, managed, *paused) == []
+    assert attention(quorate=None) == []
 
 
-def test_no_quorum_comes_first_and_then_the_nodes() -> None:
-    full = Node("b", "online", memory_used=90, memory_total=100)
-    disk = Node("c", "online", disk_used=96, disk_total=100)
-    nodes = [OK, full, disk, Node("d", "offline"), Node("e", "unknown")]
+def test_no_quorum_comes_first_then_the_nodes_then_the_rest_each_once() -> None:
+    nodes = [OK, Node("b", "online", memory_used=90, memory_total=100)]
+    nodes += [Node("c", "online", disk_used=96, disk_total=100)]
+    nodes += [Node("d", "offline"), Node("e", "unknown")]
     fenced = {"type": "node", "node": "d", "hastate": "fence"}
-    found = told(VM, fenced, nodes=nodes, quorate=False, silent={"e"})
-    assert found == [
-        "The cluster has NO QUORUM: nothing can be started.",
-        "The memory of node b is 90 % full.",
-        "The root disk of node c is 96 % full.",
-        "Node d is offline.",
-        "Node e does not answer: it may just have died, or hang.",
-        "HA is fencing node d: its machines move to other nodes.",
-    ]
+    own = FULL | {"shared": 0, "storage": "local"}
+    # The one of the offline node is no news.
+    storages = [FULL, FULL | {"node": "b"}, own, DEAD | {"node": "d"}]
+    storages += [DEAD | {"node": node, "storage": "x"} for node in ("c", "b")]
+    lines = attention(VM, fenced, *storages, nodes=nodes, quorate=False, silent={"e"})
+    compare("attention", {"a cluster in trouble": "\n".join(lines)})
 
 
-@pytest.mark.parametrize(
-    "state", ["io-error", "internal-error", "guest-panicked", "watchdog", "shutdown"]
-)
+@pytest.mark.parametrize("state", ["watchdog", "shutdown"])
 def test_a_frozen_guest_is_told(state: str) -> None:
-    assert told(VM | {"status": state}) == [f"{WEB} is in state {state}."]
-
-
-def test_what_ha_gave_up_is_told() -> None:
-    assert told(VM | {"hastate": "error"}) == [
-        f"HA has {WEB} in the state error: it must be disabled in HA and fixed first."
-    ]
-
-
-def test_full_and_inactive_storages_are_told_once() -> None:
-    full = NFS | {"disk": 90}
-    assert told(full, full | {"node": "b"}) == ["Storage nfs is 90 % full."]
-    own = full | {"shared": 0, "storage": "local"}
-    assert told(own) == ["Storage local on a is 90 % full."]
-    dead = NFS | {"status": "unknown"}
-    both = [dead | {"node": "b"}, dead]
-    assert told(*both) == ["Storage nfs is not active on a, b."]
-    nodes = [OK, Node("b", "offline")]
-    assert told(both[0], nodes=nodes) == ["Node b is offline."]
+    (line,) = attention(VM | {"status": state})
+    assert "VM 100 (web) on a" in line
+    assert state in line
 
 
 def test_it_is_never_too_long_to_be_read() -> None:
     nodes = [Node(f"n{n}", "offline") for n in range(20)]
-    assert len(told(nodes=nodes)) == 20
-    found = told(nodes=[*nodes, Node("x", "offline"), Node("y", "offline")])
+    assert len(attention(nodes=nodes)) == 20
+    found = attention(nodes=[*nodes, Node("x", "offline"), Node("y", "offline")])
     assert len(found) == 21
-    assert found[-1] == "And 2 more."
+    assert "2 more" in found[-1]

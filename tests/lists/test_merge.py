@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from src.lists.answers import machines_answer
 from src.lists.filters import Filters
-from src.lists.merge import (
-    add_up,
-    merge_machines,
-    merge_nodes,
-    merge_storages,
-)
+from src.lists.merge import add_up, merge_machines, merge_nodes, merge_storages
 from src.models import Machine, Machines, Node, Storage, Totals
 from src.proxmox.rows import Row
 
@@ -162,7 +157,3 @@ def test_machines_match_by_node_state_and_a_part_of_name_or_tag() -> None:
         (Filters("b", "running", "prod"), []),
     ):
         assert [m for m in (web, bare) if filters.match(m)] == found
-    assert Filters("b", "x", "y").words == " on b with status x and name y"
-    assert Filters(status="x").words == " with status x"
-    assert Filters("b").words == " on b"
-    assert Filters().words == ""
