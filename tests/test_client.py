@@ -84,11 +84,11 @@ def test_what_is_asked_for_is_read_live_and_by_name(api: MagicMock) -> None:
 def test_a_machine_that_is_not_there_is_not_asked_for(api: MagicMock) -> None:
     api.cluster.resources.get.return_value[-1]["name"] = None
     for node, vm_id, words in (
-        ("pve2", 100, r"100 \(no name\) is not on pve2 but on pve1"),
-        ("pve1", 999_999_999, "no machine 999999999, or the token mcp@pve!t lacks"),
-        ("pve1", 10**9, "from 100 to 999999999. Call list_machines .* machines"),
-        ("pve1", 99, "vm_id must be a whole number from 100"),
-        ("a" * 64, 100, "node must be .* hyphens.* list_infrastructure .* nodes"),
+        ("pve2", 100, r'100 \(no name\) .* node="pve1"'),
+        ("pve1", 999_999_999, "999999999.* mcp@pve!t"),
+        ("pve1", 10**9, "100 to 999999999.* list_machines .* machines"),
+        ("pve1", 99, "^vm_id .* 100 "),
+        ("a" * 64, 100, "^node .* list_infrastructure .* nodes"),
     ):
         with pytest.raises(ProxmoxError, match=words):
             ProxmoxClient(SETTINGS).get_machine_status(node, vm_id)
@@ -120,7 +120,7 @@ NO_TASKS = ["", "OK", None, {}, "UPID:pve1", f"{UPID}/..", UPID.replace(":", "/"
 def test_a_post_that_may_have_left_is_unknown(api: MagicMock, answer: Any) -> None:
     post = api.nodes("pve1").qemu(100).status("start").post
     post.side_effect = [answer]
-    words = "nothing listens .* stopped now" if answer is NOT_SENT else "is unknown"
+    words = "stopped" if answer is NOT_SENT else "unknown"
     with pytest.raises(ProxmoxError, match=words):
         ProxmoxClient(SETTINGS).set_machine_state("pve1", 100, "start")
     post.assert_called_once_with()
