@@ -109,7 +109,7 @@ def started(command: list[str], environ: dict[str, str]) -> float:
     return memory / 2**20
 
 
-Row = tuple[str, str, str, str]
+Row = str  # what | against | measured | to reach
 Bars = list[tuple[str, list[tuple[str, float]]]]
 
 
@@ -122,18 +122,10 @@ def measure_start(environ: dict[str, str]) -> tuple[list[Row], Bars]:
     )
     rss, other_rss = (statistics.median(values) for values in memory.values())
     rows = [
-        (
-            f"start to the tools/list answer: {ours * MS:.0f} ms",
-            f"a server of one tool: {other * MS:.0f} ms",
-            f"{ours / other:.2f} times",
-            "1.05",
-        ),
-        (
-            f"memory after it: {rss:.1f} MiB",
-            f"the same: {other_rss:.1f} MiB",
-            f"{rss / other_rss:.2f} times",
-            "1.10",
-        ),
+        f"start to the tools/list answer: {ours * MS:.0f} ms | a server of one tool: "
+        f"{other * MS:.0f} ms | {ours / other:.2f} times | 1.05",
+        f"memory after it: {rss:.1f} MiB | the same: {other_rss:.1f} MiB | "
+        f"{rss / other_rss:.2f} times | 1.10",
     ]
     return rows, [("start, ms", [("one tool", other * MS), ("mcp-proxmox", ours * MS)])]
 
@@ -160,12 +152,8 @@ def measure_container(environ: dict[str, str]) -> list[Row]:
             server.process.wait(10)
     docker, local = map(statistics.median, times.values())
     return [
-        (
-            f"docker run to the initialize answer: {docker * MS:.0f} ms",
-            f"python -m src.server: {local * MS:.0f} ms",
-            f"{docker / local:.2f} times",
-            "",
-        )
+        f"docker run to the initialize answer: {docker * MS:.0f} ms | python -m "
+        f"src.server: {local * MS:.0f} ms | {docker / local:.2f} times | "
     ]
 
 
@@ -184,33 +172,18 @@ def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
     lines = [line for line in text.splitlines() if " app-" in line]
     characters = sum(map(len, lines)) / len(lines) + 1
     tools.close()
+    ratios = (loop / machines, machines / two, infrastructure / two, storage / two)
+    faster, slower, *others = (f"{ratio:.1f} times" for ratio in ratios)
     rows = [
-        (
-            f"list_machines, 16 nodes, 400 machines: {machines * MS:.0f} ms",
-            f"a loop over the nodes: {loop * MS:.0f} ms",
-            f"{loop / machines:.1f} times faster",
-            "5",
-        ),
-        (
-            "the same",
-            f"two requests in sequence: {two * MS:.0f} ms",
-            f"{machines / two:.1f} times",
-            "2.5",
-        ),
-        (
-            f"list_infrastructure: {infrastructure * MS:.0f} ms",
-            "two requests in sequence",
-            f"{infrastructure / two:.1f} times",
-            "3",
-        ),
-        (
-            f"list_storage: {storage * MS:.0f} ms",
-            "two requests in sequence",
-            f"{storage / two:.1f} times",
-            "3",
-        ),
-        ("text a machine", "", f"{characters:.1f} characters", "60"),
-        ("structured content a machine", "", f"{structured:.1f} characters", "150"),
+        f"list_machines, 16 nodes, 400 machines: {machines * MS:.0f} ms | a loop over "
+        f"the nodes: {loop * MS:.0f} ms | {faster} faster | 5",
+        f"the same | two requests in sequence: {two * MS:.0f} ms | {slower} | 2.5",
+        f"list_infrastructure: {infrastructure * MS:.0f} ms | two requests in sequence "
+        f"| {others[0]} | 3",
+        f"list_storage: {storage * MS:.0f} ms | two requests in sequence | {others[1]} "
+        "| 3",
+        f"text a machine |  | {characters:.1f} characters | 60",
+        f"structured content a machine |  | {structured:.1f} characters | 150",
     ]
     bars = [
         ("two requests", two * MS),
@@ -227,12 +200,8 @@ def measure_growth(environ: dict[str, str], small: float) -> list[Row]:
     (large,) = timed(lambda: tools.call("list_machines"))
     tools.close()
     return [
-        (
-            f"list_machines, 32 nodes, 2,500 machines: {large * MS:.0f} ms",
-            "16 nodes, 400 machines",
-            f"{large / small:.1f} times, for 6.2 times the machines",
-            "6.2",
-        )
+        f"list_machines, 32 nodes, 2,500 machines: {large * MS:.0f} ms | 16 nodes, 400 "
+        f"machines | {large / small:.1f} times, for 6.2 times the machines | 6.2"
     ]
 
 
@@ -260,12 +229,8 @@ def measure_power(environ: dict[str, str]) -> list[Row]:
     tools.close()
     tool, hand = statistics.median(ours), statistics.median(by_hand)
     return [
-        (
-            f"start_machine, its task over at once: {tool * MS:.0f} ms",
-            f"its five requests in sequence: {hand * MS:.0f} ms",
-            f"{tool / hand:.2f} times",
-            "1.5",
-        )
+        f"start_machine, its task over at once: {tool * MS:.0f} ms | its five requests "
+        f"in sequence: {hand * MS:.0f} ms | {tool / hand:.2f} times | 1.5"
     ]
 
 
@@ -282,7 +247,7 @@ def measure_ping(environ: dict[str, str]) -> list[Row]:
     tools.close()
     typical, worst = statistics.median(times) * MS, max(times) * MS
     shown = f"{typical:.1f} ms, at worst {worst:.0f} ms"
-    return [(f"ping while list_machines waits ({len(times)})", "", shown, "20")]
+    return [f"ping while list_machines waits ({len(times)}) |  | {shown} | 20"]
 
 
 async def count_requests() -> list[Row]:
@@ -292,10 +257,8 @@ async def count_requests() -> list[Row]:
     async with serving(cluster) as environ:
         proxmox = ProxmoxClient(Settings.from_env(environ))
         await asyncio.to_thread(proxmox.get_all_machines)
-    shown = f"{len(cluster.sent)}"
-    return [
-        ("requests of list_machines, N = 15 nodes online", "", shown, "2N + 2 = 32")
-    ]
+    what = "requests of list_machines, N = 15 nodes online"
+    return [f"{what} |  | {len(cluster.sent)} | 2N + 2 = 32"]
 
 
 def measure_texts(environ: dict[str, str]) -> list[Row]:
@@ -306,14 +269,12 @@ def measure_texts(environ: dict[str, str]) -> list[Row]:
         len(tool["name"] + tool["description"] + json.dumps(tool["inputSchema"]))
         for tool in listed
     )
-    shown = f"{size:,} characters"
-    return [("what the model reads of the six tools", "", shown, "3,000")]
+    return [f"what the model reads of the six tools |  | {size:,} characters | 3,000"]
 
 
 def table(rows: list[Row]) -> str:
-    head = ("what", "against", "measured", "to reach")
-    lines = [" | ".join(row) for row in (head, ("---",) * 4, *rows)]
-    return "\n".join(f"| {line} |" for line in lines)
+    head = ["what | against | measured | to reach", "--- | --- | --- | ---"]
+    return "\n".join(f"| {line} |" for line in (*head, *rows))
 
 
 def chart(title: str, bars: list[tuple[str, float]]) -> str:

@@ -129,32 +129,22 @@ async def drop(request: web.Request) -> web.Response:
 
 def node_status(usage: Row) -> Row:
     """GET /nodes/{node}/status as PVE 9 answers it."""
-    memory, swap = usage["maxmem"], 8 * GIB
+    cpus, memory, disk = (usage[key] for key in ("maxcpu", "maxmem", "maxdisk"))
+
+    def used(total: int, part: int) -> Row:
+        return {"total": total, "used": part, "free": total - part}
+
     return {
         "uptime": usage["uptime"],
         "idle": 0,
         "cpu": 0,  # the first answer of each worker
         "wait": 0,
         "loadavg": ["0.52", "0.40", "0.31"],
-        "cpuinfo": {
-            "cpus": usage["maxcpu"],
-            "cores": usage["maxcpu"] // 2,
-            "sockets": 1,
-        },
-        "memory": {
-            "total": memory,
-            "used": usage["mem"],
-            "free": memory - usage["mem"],
-            "available": memory - usage["mem"],
-        },
-        "swap": {"total": swap, "used": GIB, "free": swap - GIB},
+        "cpuinfo": {"cpus": cpus, "cores": cpus // 2, "sockets": 1},
+        "memory": {"available": memory - usage["mem"]} | used(memory, usage["mem"]),
+        "swap": used(8 * GIB, GIB),
         "ksm": {"shared": 0},
-        "rootfs": {
-            "total": usage["maxdisk"],
-            "used": usage["disk"],
-            "free": usage["maxdisk"] - usage["disk"],
-            "avail": usage["maxdisk"] - usage["disk"],
-        },
+        "rootfs": {"avail": disk - usage["disk"]} | used(disk, usage["disk"]),
         "pveversion": "pve-manager/9.1.2/9d436f37a0ac4172",
         "kversion": "Linux 6.17.2-1-pve #1 SMP PREEMPT_DYNAMIC",
     }
@@ -192,36 +182,15 @@ def furnish(pve: FakePve) -> None:
     pve.set_node_offline("pve3")
     pve.add_ct(200, "dns", status="running").started_at -= 5 * day
     pve.add_ct(201, "proxy", node="pve2")
-    pve.storages["nfs1"] = {
-        "type": "nfs",
-        "active": 1,
-        "shared": 1,
-        "content": "images,iso",
-        "files": set(),
-        "path": "/mnt/pve/nfs1",
-        "server": "nas",
-        "export": "/export",
-        "total": 10 << 40,
-        "avail": 4 << 40,
-        "volumes": {
-            "images/100/a.raw": {
-                "content": "images",
-                "size": 6 << 40,
-                "ctime": 1,
-                "format": "raw",
-            }
-        },
-    }
-    pve.storages["old-nas"] = {
-        "type": "cifs",
-        "active": 0,
-        "shared": 1,
-        "content": "backup",
-        "files": set(),
-        "path": "/mnt/pve/old-nas",
-        "server": "old",
-        "share": "s",
-    }
+    volume = {"content": "images", "size": 6 << 40, "ctime": 1, "format": "raw"}
+    shared = {"active": 1, "shared": 1, "files": set()}
+    pve.storages["nfs1"] = shared | {"type": "nfs", "content": "images,iso"}
+    pve.storages["nfs1"] |= {"path": "/mnt/pve/nfs1", "server": "nas"}
+    pve.storages["nfs1"] |= {"export": "/export", "total": 10 << 40, "avail": 4 << 40}
+    pve.storages["nfs1"] |= {"volumes": {"images/100/a.raw": volume}}
+    pve.storages["old-nas"] = shared | {"type": "cifs", "active": 0}
+    pve.storages["old-nas"] |= {"content": "backup", "path": "/mnt/pve/old-nas"}
+    pve.storages["old-nas"] |= {"server": "old", "share": "s", "files": set()}
 
 
 def populate(pve: FakePve, nodes: int, machines: int) -> None:
@@ -263,15 +232,9 @@ def in_a_process(nodes: int, machines: int, delay: float) -> Iterator[dict[str, 
 
     In the same process it would share Python's lock with what is measured.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "tests.cluster",
-        *map(str, (nodes, machines, delay)),
-    ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stdin=subprocess.PIPE
-    ) as fake:
+    figures = map(str, (nodes, machines, delay))
+    command, pipe = [sys.executable, "-m", "tests.cluster", *figures], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stdin=pipe) as fake:
         assert fake.stdout
         try:
             yield json.loads(fake.stdout.readline())
@@ -284,9 +247,8 @@ async def main(nodes: int, machines: int, delay: float) -> None:
     populate(cluster.pve, nodes, machines)
     cluster.pve.time_scale = 1.0 if delay else 0.0  # at 0 nothing takes any time
     cluster.pve.slow_network(delay)
-    cluster.pve._answer = (
-        cluster._original
-    )  # shaping takes time, and keeps what was sent
+    # Shaping takes time, and keeps what was sent.
+    cluster.pve._answer = cluster._original
     async with serving(cluster) as environ:
         print(json.dumps(environ), flush=True)
         await asyncio.Event().wait()
