@@ -67,7 +67,6 @@ def test_no_hostile_filter_is_sent_anywhere(call: Call, demo: Cluster) -> None:
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("stop_machine", {"vm_id": 5, "node": "a/b", "force": 1}),
     ("stop_machine", {"vm_id": 100, "node": "pve1", "dry_run": True}),
-    ("stop_machine", {"vm_id": 100, "node": "pve1", "Force": True}),
     ("start_machine", {}),
     ("list_machines", {"state": "stopped"}),
     ("list_machines", {"status": 1, "name": 2}),
@@ -77,8 +76,14 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 
 
 def test_all_that_is_wrong_is_told_at_once(call: Call, demo: Cluster) -> None:
-    """A misspelt force does not force."""
     compare("arguments", {f"{t}({a})": call(t, **a).text for t, a in WRONG})
+    assert demo.sent == []
+
+
+def test_a_misspelt_force_does_not_force(call: Call, demo: Cluster) -> None:
+    answer = call("stop_machine", vm_id=100, node="pve1", Force=True)
+    assert answer.is_error
+    assert "'Force'" in answer.text
     assert demo.sent == []
 
 

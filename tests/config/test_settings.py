@@ -209,7 +209,9 @@ def test_each_refusal_names_the_variable_what_was_read_and_the_cure(
     compare("settings", {k: v.replace(folder, "/here") for k, v in texts.items()})
 
 
-def test_no_password_of_a_url_is_described() -> None:
+def test_no_password_and_no_secret_is_shown_though_it_stands_in_the_wrong_place() -> (
+    None
+):
     for url in (
         *(
             "https://root:hunter2@pve",

@@ -133,6 +133,11 @@ def test_something_else_than_the_api_is_told_as_that(
     compare("other-servers", texts)
 
 
+def test_http_is_not_contacted(point: Point, cluster: Cluster) -> None:
+    assert "http://" in point(cluster.pve.url.replace("https", "http"))
+    assert cluster.sent == []
+
+
 # --- Proxmox's own words --------------------------------------------------------------
 
 NO_TOKEN = {"data": None, "message": "invalid token value!"}
