@@ -122,10 +122,14 @@ def measure_start(environ: dict[str, str]) -> tuple[list[Row], Bars]:
     )
     rss, other_rss = (statistics.median(values) for values in memory.values())
     rows = [
-        f"start to the tools/list answer: {ours * MS:.0f} ms | a server of one tool: "
-        f"{other * MS:.0f} ms | {ours / other:.2f} times | 1.05",
-        f"memory after it: {rss:.1f} MiB | the same: {other_rss:.1f} MiB | "
-        f"{rss / other_rss:.2f} times | 1.10",
+        (
+            f"start to the tools/list answer: {ours * MS:.0f} ms | a server of one tool: "
+            f"{other * MS:.0f} ms | {ours / other:.2f} times | 1.05"
+        ),
+        (
+            f"memory after it: {rss:.1f} MiB | the same: {other_rss:.1f} MiB | "
+            f"{rss / other_rss:.2f} times | 1.10"
+        ),
     ]
     return rows, [("start, ms", [("one tool", other * MS), ("mcp-proxmox", ours * MS)])]
 
@@ -152,8 +156,10 @@ def measure_container(environ: dict[str, str]) -> list[Row]:
             server.process.wait(10)
     docker, local = map(statistics.median, times.values())
     return [
-        f"docker run to the initialize answer: {docker * MS:.0f} ms | python -m "
-        f"src.server: {local * MS:.0f} ms | {docker / local:.2f} times | "
+        (
+            f"docker run to the initialize answer: {docker * MS:.0f} ms | python -m "
+            f"src.server: {local * MS:.0f} ms | {docker / local:.2f} times | "
+        )
     ]
 
 
@@ -175,13 +181,19 @@ def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
     ratios = (loop / machines, machines / two, infrastructure / two, storage / two)
     faster, slower, *others = (f"{ratio:.1f} times" for ratio in ratios)
     rows = [
-        f"list_machines, 16 nodes, 400 machines: {machines * MS:.0f} ms | a loop over "
-        f"the nodes: {loop * MS:.0f} ms | {faster} faster | 5",
+        (
+            f"list_machines, 16 nodes, 400 machines: {machines * MS:.0f} ms | a loop over "
+            f"the nodes: {loop * MS:.0f} ms | {faster} faster | 5"
+        ),
         f"the same | two requests in sequence: {two * MS:.0f} ms | {slower} | 2.5",
-        f"list_infrastructure: {infrastructure * MS:.0f} ms | two requests in sequence "
-        f"| {others[0]} | 3",
-        f"list_storage: {storage * MS:.0f} ms | two requests in sequence | {others[1]} "
-        "| 3",
+        (
+            f"list_infrastructure: {infrastructure * MS:.0f} ms | two requests in sequence "
+            f"| {others[0]} | 3"
+        ),
+        (
+            f"list_storage: {storage * MS:.0f} ms | two requests in sequence | {others[1]} "
+            "| 3"
+        ),
         f"text a machine |  | {characters:.1f} characters | 60",
         f"structured content a machine |  | {structured:.1f} characters | 150",
     ]
@@ -200,8 +212,10 @@ def measure_growth(environ: dict[str, str], small: float) -> list[Row]:
     (large,) = timed(lambda: tools.call("list_machines"))
     tools.close()
     return [
-        f"list_machines, 32 nodes, 2,500 machines: {large * MS:.0f} ms | 16 nodes, 400 "
-        f"machines | {large / small:.1f} times, for 6.2 times the machines | 6.2"
+        (
+            f"list_machines, 32 nodes, 2,500 machines: {large * MS:.0f} ms | 16 nodes, 400 "
+            f"machines | {large / small:.1f} times, for 6.2 times the machines | 6.2"
+        )
     ]
 
 
@@ -229,8 +243,10 @@ def measure_power(environ: dict[str, str]) -> list[Row]:
     tools.close()
     tool, hand = statistics.median(ours), statistics.median(by_hand)
     return [
-        f"start_machine, its task over at once: {tool * MS:.0f} ms | its five requests "
-        f"in sequence: {hand * MS:.0f} ms | {tool / hand:.2f} times | 1.5"
+        (
+            f"start_machine, its task over at once: {tool * MS:.0f} ms | its five requests "
+            f"in sequence: {hand * MS:.0f} ms | {tool / hand:.2f} times | 1.5"
+        )
     ]
 
 

@@ -45,11 +45,11 @@ def test_nothing_hostile_is_sent_anywhere(call: Call, demo: Cluster, tool: str) 
     for name, value in wrong:
         answer = call(tool, **right | {name: value})
         assert answer.is_error, value
-        assert f"{name} must be" in answer.text, value
+        assert f": {name} " in answer.text, value
     for name in right:
-        for value in (None, "", " ", "null"):
-            answer = call(tool, **right | {name: value})
-            assert f"{name} is missing" in answer.text
+        blank = (None, "", " ", "null")
+        (text,) = {call(tool, **right | {name: value}).text for value in blank}
+        assert f": {name} " in text
     assert demo.sent == []
 
 
@@ -60,7 +60,7 @@ def test_no_hostile_filter_is_sent_anywhere(call: Call, demo: Cluster) -> None:
     for name, value in wrong:
         answer = call("list_machines", **{name: value})
         assert answer.is_error, value
-        assert f"{name} must be" in answer.text
+        assert f": {name} " in answer.text
     assert demo.sent == []
 
 
@@ -68,6 +68,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("stop_machine", {"vm_id": 5, "node": "a/b", "force": 1}),
     ("stop_machine", {"vm_id": 100, "node": "pve1", "dry_run": True}),
     ("start_machine", {}),
+    ("start_machine", {"vm_id": "", "node": "null"}),
     ("list_machines", {"state": "stopped"}),
     ("list_machines", {"status": 1, "name": 2}),
     ("list_storage", {"node": "pve1"}),
@@ -146,12 +147,12 @@ def test_nothing_hostile_gets_past_the_client_without_the_tools(
             (proxmox.get_machine_status, 100),
             (proxmox.set_machine_state, 100, "stop"),
         ):
-            with pytest.raises(ProxmoxError, match="node must be"):
+            with pytest.raises(ProxmoxError, match=r"^node "):
                 method(node, *more)
     for vm_id in (*VM_IDS, 10**400):
-        with pytest.raises(ProxmoxError, match="vm_id must be"):
+        with pytest.raises(ProxmoxError, match=r"^vm_id "):
             proxmox.set_machine_state("pve1", vm_id, "stop")
-    with pytest.raises(ProxmoxError, match="action must be"):
+    with pytest.raises(ProxmoxError, match=r"^action "):
         proxmox.set_machine_state("pve1", 100, "reset")  # type: ignore[arg-type]
     assert cluster.sent == []
 

@@ -37,7 +37,7 @@ def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
         server.client.cache_clear()
         answer = call("list_infrastructure")
         assert answer.is_error
-        assert len(answer.text) <= 320
+        assert len(answer.text) <= 300
         assert "?" not in answer.text
         return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8006", answer.text)
 
@@ -201,7 +201,7 @@ def test_nothing_but_reads_and_the_four_actions_can_leave(
         guest.status("start/../../clone").post,
         *(root.nodes("pve1").status.post, root.access.users.post),
     ):
-        with pytest.raises(ProxmoxError, match="never sends"):
+        with pytest.raises(ProxmoxError, match=r"(DELETE|POST|PUT) "):
             forbidden()
     assert cluster.sent == []
 
