@@ -139,7 +139,12 @@ class Replay:
         """Seconds since the POST, None before it."""
         if self.began is None:
             return None
-        return self.clock.monotonic() - self.began + (self.at or 0)
+        return self.clock.monotonic() - self._zero
+
+    @property
+    def _zero(self) -> float:
+        """When the recording's time was 0, by the clock."""
+        return (self.began or 0) - (self.at or 0)
 
     def answer(
         self, request: requests.PreparedRequest, *, timeout: Any, **_: Any
@@ -157,7 +162,7 @@ class Replay:
             if self.began is None and self.at is not None:
                 self.began = self.clock.monotonic()
             self.sent.append(key(path, url.query))
-            answer, since = self._newest(self.sent[-1])
+            answer, since = self._newest(self.sent[-1], self.now)
             since = since if "uptime" in str(answer) else 0
         if path in self.then:
             self.then[path]()
@@ -170,32 +175,44 @@ class Replay:
             request, self._response(answer, since, path)
         )
 
-    def newest(self, path: str) -> Row:
-        """What the recording has at a path at this moment."""
-        self.clock.set(self.clock.latest)
-        return self._newest(path)[0]
+    @property
+    def end(self) -> float | None:
+        """When the last answer came, in the recording's time."""
+        return None if self.began is None else self.clock.latest - self._zero
 
-    def _post(self, path: str, body: Row) -> Row:
-        self.posts.append((path, body))
+    def recorded(self, path: str, now: float | None) -> Row:
+        """Return what the recording answers at a path at a moment."""
+        return self._newest(key(path), now)[0]
+
+    def rows(self, path: str, now: float | None) -> list[Row]:
+        """Return the rows of a recorded answer; none where it is no list."""
+        return self.recorded(path, now).get("data") or []
+
+    def reply(self, path: str, body: Row) -> Row:
+        """Return what the recording answers to a POST."""
         for known in self.known_posts:
             texts = {k: str(v) for k, v in known["body"].items()}
             if known["path"] == path and texts == body:
-                if known is self.known_posts[0] and self.began is None:
-                    self.began = self.clock.monotonic()
-                return known | {"body": known.get("body_of_answer")}
+                return known
         return {"status": 501, "reason": "not recorded"}
 
-    def _newest(self, path: str) -> tuple[Row, float]:
-        """The answer of this moment, and how long ago it was one."""
+    def _post(self, path: str, body: Row) -> Row:
+        self.posts.append((path, body))
+        known = self.reply(path, body)
+        if self.began is None and known in self.known_posts[:1]:
+            self.began = self.clock.monotonic()
+        return known | {"body": known.get("body_of_answer")}
+
+    def _newest(self, path: str, now: float | None) -> tuple[Row, float]:
+        """The answer of a moment, and how long before it became the answer."""
         if path in self.change:
             return self.change[path], 0
-        now = self.now
         answer, since = self.before.get(path), now or 0
         for later in self.after.get(path, []):
             if now is not None and later["t"] <= now:
                 answer, since = later, now - later["t"]
         if answer is None and path.startswith("/cluster/resources?type="):
-            whole, since = self._newest("/cluster/resources")
+            whole, since = self._newest("/cluster/resources", now)
             kinds = {"vm": ("qemu", "lxc")}.get(path[24:], (path[24:],))
             if "data" in whole:
                 rows = [row for row in whole["data"] if row["type"] in kinds]

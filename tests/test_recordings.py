@@ -3,7 +3,7 @@
 tests/recordings has what Proxmox VE 8.4.21 answered, second by second; tests/replay.py
 plays it. tests/answers has, for each recording and what can be made of it, what was sent
 and what the model reads. Read those files: they are the product. Where an answer and a
-recording differ, the code is wrong.
+recording differ, the code is wrong: tests/facts.py compares them.
 
 UPDATE_ANSWERS=1 writes them anew; what has changed then is for a person to read.
 """
@@ -26,6 +26,7 @@ from src.client import ProxmoxClient
 from src.config.settings import read_settings
 from src.errors import ProxmoxError
 from tests.conftest import Answer, caller
+from tests.facts import LISTS, untrue
 from tests.process import wait_for
 from tests.replay import RECORDINGS, Replay, recording
 
@@ -36,7 +37,6 @@ TOOLS = {
     "stop": "stop_machine",
     "reboot": "reboot_machine",
 }
-LISTS = ("list_infrastructure", "list_machines", "list_storage")
 Row = dict[str, Any]
 
 
@@ -442,26 +442,12 @@ def test_the_answers_are_those_that_were_read_and_found_right(
     if os.environ.get("UPDATE_ANSWERS"):
         path.write_text(text)
     assert text == path.read_text()
-    for scene, answer, replay in played:
-        if scene.tool not in LISTS:
-            really_happened(scene, answer, replay)
-
-
-def really_happened(scene: Scene, answer: Answer, replay: Replay) -> None:
-    """That an answer has of a machine what the recording has of it at that moment."""
-    assert replay.clock.latest < 58
-    node, vm_id = scene.arguments["node"], scene.arguments["vm_id"]
-    sent = rf"/nodes/{node}/(qemu|lxc)/{vm_id}/status/\w+"
-    assert [path for path, _ in replay.posts if re.fullmatch(sent, path)][:1] == [
-        path for path, _ in replay.posts
-    ]
-    data = answer.data
-    if answer.is_error or data["status"] == "unknown":
-        return
-    now = replay.newest(f"/nodes/{node}/{data['type']}/{vm_id}/status/current")["data"]
-    assert data["status"] == now.get("qmpstatus", now["status"])
-    reached = "running" if data["action"] in ("start", "reboot") else "stopped"
-    assert data["status"] == reached or not data["finished"]
+    found = {
+        (scene.title, scene.tool): wrong
+        for scene, answer, replay in played
+        if (wrong := untrue(scene.tool, scene.arguments, answer, replay))
+    }
+    assert not found
 
 
 def test_every_recording_is_played() -> None:
