@@ -7,6 +7,7 @@ to the letter, however busy the machine is.
 
 import io
 import json
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -187,6 +188,17 @@ class Replay:
     def rows(self, path: str, now: float | None) -> list[Row]:
         """Return the rows of a recorded answer; none where it is no list."""
         return self.recorded(path, now).get("data") or []
+
+    def power_tasks(self, node: str, vm_id: int, now: float | None) -> list[Row]:
+        """Return the recorded power tasks of a machine, the oldest first."""
+        rows = self.rows(f"/nodes/{node}/tasks?vmid={vm_id}&source=all", now)[::-1]
+        return [r for r in rows if re.match("(qm|vz|ha)(st[ao]|shut|reb)", r["type"])]
+
+    @staticmethod
+    def state(answer: Row) -> str:
+        """Return the state in an answer of status/current, unknown where it failed."""
+        row = answer.get("data") or {} if answer.get("status") == 200 else {}
+        return str(row.get("qmpstatus") or row.get("status") or "unknown")
 
     def reply(self, path: str, body: Row) -> Row:
         """Return what the recording answers to a POST."""
