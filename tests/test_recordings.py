@@ -445,6 +445,7 @@ def test_the_answers_are_those_that_were_read_and_found_right(
     for scene, answer, replay in played:
         wrong = untrue(scene.tool, scene.arguments, answer, replay)
         assert not wrong, scene.title
+        assert replay.clock.latest < 58
 
 
 def test_every_recording_is_played() -> None:
