@@ -100,7 +100,7 @@ class Replay:
     def __init__(self, recorded: Row, at: float | None = None) -> None:
         self.clock = Clock()
         self.at = at
-        self.began: float | None = None
+        self.zero: float | None = None  # when the recording's time is 0, by the clock
         self.sent: list[str] = []
         self.posts: list[tuple[str, Row]] = []
         self.change: dict[str, Row] = {}
@@ -138,14 +138,7 @@ class Replay:
     @property
     def now(self) -> float | None:
         """Seconds since the POST, None before it."""
-        if self.began is None:
-            return None
-        return self.clock.monotonic() - self._zero
-
-    @property
-    def _zero(self) -> float:
-        """When the recording's time was 0, by the clock."""
-        return (self.began or 0) - (self.at or 0)
+        return None if self.zero is None else self.clock.monotonic() - self.zero
 
     def answer(
         self, request: requests.PreparedRequest, *, timeout: Any, **_: Any
@@ -160,8 +153,8 @@ class Replay:
             )
         else:
             assert request.method == "GET"
-            if self.began is None and self.at is not None:
-                self.began = self.clock.monotonic()
+            if self.zero is None and self.at is not None:
+                self.zero = self.clock.monotonic() - self.at
             self.sent.append(key(path, url.query))
             answer, since = self._newest(self.sent[-1], self.now)
             since = since if "uptime" in str(answer) else 0
@@ -179,7 +172,7 @@ class Replay:
     @property
     def end(self) -> float | None:
         """When the last answer came, in the recording's time."""
-        return None if self.began is None else self.clock.latest - self._zero
+        return None if self.zero is None else self.clock.latest - self.zero
 
     def recorded(self, path: str, now: float | None) -> Row:
         """Return what the recording answers at a path at a moment."""
@@ -188,6 +181,10 @@ class Replay:
     def rows(self, path: str, now: float | None) -> list[Row]:
         """Return the rows of a recorded answer; none where it is no list."""
         return self.recorded(path, now).get("data") or []
+
+    def quorate(self, now: float | None) -> bool:
+        """Whether the recorded cluster has quorum; true where it cannot be read."""
+        return all(row.get("quorate", 1) for row in self.rows("/cluster/status", now))
 
     def power_tasks(self, node: str, vm_id: int, now: float | None) -> list[Row]:
         """Return the recorded power tasks of a machine, the oldest first."""
@@ -211,8 +208,8 @@ class Replay:
     def _post(self, path: str, body: Row) -> Row:
         self.posts.append((path, body))
         known = self.reply(path, body)
-        if self.began is None and known in self.known_posts[:1]:
-            self.began = self.clock.monotonic()
+        if self.zero is None and known in self.known_posts[:1]:
+            self.zero = self.clock.monotonic() - (self.at or 0)
         return known | {"body": known.get("body_of_answer")}
 
     def _newest(self, path: str, now: float | None) -> tuple[Row, float]:
