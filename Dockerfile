@@ -1,26 +1,27 @@
 FROM python:3.11-slim
 
-# docker build --build-arg SOURCE=https://... says where the source is.
+# To record where the source is: docker build --build-arg SOURCE=https://...
 ARG SOURCE=""
 LABEL org.opencontainers.image.title="mcp-proxmox" \
-      org.opencontainers.image.description="MCP server that lists and switches the machines of a Proxmox VE infrastructure" \
+      org.opencontainers.image.description="MCP server that lists, starts, stops and reboots the machines of a Proxmox VE infrastructure" \
       org.opencontainers.image.version="1.0.0" \
       org.opencontainers.image.source="${SOURCE}" \
       io.modelcontextprotocol.server.name="mcp-proxmox"
 
-# Unbuffered: what is left in a buffer at the end would land in the protocol.
+# Unbuffered, because Python would flush a leftover buffer into the protocol at exit.
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 
 WORKDIR /app
 
-# Before the source, so that a change of the source installs nothing again. Compiled,
-# because the root may be read-only, and importing what is not takes a second longer.
+# Install the packages before copying the source, so that a change in the source does not
+# reinstall them. Compile them here: the root file system may be read-only at run time, and
+# importing uncompiled packages takes a second longer.
 COPY requirements.txt .
 RUN pip install --no-cache-dir --compile --disable-pip-version-check \
         --root-user-action=ignore -r requirements.txt \
     && rm requirements.txt
 
-# Readable by every user, whatever the modes in the checkout.
+# Let every user read the source, whatever the file modes in the checkout.
 COPY src src
 RUN chmod -R a+rX src && python -m compileall -q src
 
