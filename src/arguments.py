@@ -1,6 +1,6 @@
-"""The tools' parameters: what the model is told of them, and what a wrong argument gets.
+"""The tools' parameters: how the model sees them, and how a wrong argument is answered.
 
-No bounds stand in the schema: clients turn a value into one that fits, silently.
+The schema has no bounds, because some clients silently replace a value by one that fits.
 """
 
 import math
@@ -15,20 +15,17 @@ from pydantic import Field
 from src.models import MAX_VM_ID, MIN_VM_ID
 
 VmId = Annotated[int, Field(description="The machine's id, e.g. 100")]
-NodeName = Annotated[
-    str, Field(description="The node the machine is on, as list_machines says")
-]
+NodeName = Annotated[str, Field(description="The node the machine is on, as list_machines says")]
 Force = Annotated[
     bool,
     Field(
-        description="Cut the power: what is not saved is lost. Unless the user has just "
-        "asked for exactly that, ask first"
+        description="Cut the power: unsaved data is lost. Unless the user has just asked "
+        "for exactly that, ask first"
     ),
 ]
 OptionalNode = Annotated[str | None, Field(description="Only machines on this node")]
 OptionalStatus = Annotated[
-    str | None,
-    Field(description="Only machines that are running, stopped, paused, ..."),
+    str | None, Field(description="Only machines that are running, stopped, paused, ...")
 ]
 OptionalName = Annotated[
     str | None, Field(description="Only machines with this in their name or a tag")
@@ -39,7 +36,7 @@ NODE = r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?"
 
 
 def _vm_id(value: Any) -> int | None:
-    """100, 100.0, "100"; None for what is no id."""
+    """Read 100, 100.0 or "100"."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
@@ -51,7 +48,7 @@ def _vm_id(value: Any) -> int | None:
 
 
 def _node(value: Any) -> str | None:
-    """Also a full name, which is answered with the nodes that there are."""
+    """Read a name. A full name, with dots, is answered later with the nodes' names."""
     fits = isinstance(value, str) and re.fullmatch(NODE, value.strip())
     return value.strip() if fits else None
 
@@ -66,16 +63,17 @@ def _name(value: Any) -> str | None:
 
 
 def _force(value: Any) -> bool | None:
-    """Nothing that only looks like it: it cuts the power."""
+    """Accept nothing that only resembles true: it cuts the power."""
     return value if isinstance(value, bool) else None
 
 
+# Each parameter's reader, which returns None for a wrong value, and what is expected.
 Read = Callable[[Any], Any]
 READERS: dict[str, tuple[Read, str]] = {
     "vm_id": (_vm_id, f"a whole number from {MIN_VM_ID} to {MAX_VM_ID}"),
     "node": (_node, "a node's name (letters, digits and hyphens)"),
     "status": (_status, "a word such as running, stopped, unknown or paused"),
-    "name": (_name, "a part of a machine's name or tag"),
+    "name": (_name, "part of a machine's name or tag"),
     "force": (_force, "true or false"),
 }
 
@@ -83,21 +81,19 @@ READERS: dict[str, tuple[Read, str]] = {
 def read_arguments(
     tool: str, given: dict[str, Any], known: Iterable[str], required: Iterable[str]
 ) -> dict[str, Any]:
-    """The arguments as the tool wants them. Raises ToolError for what is wrong.
+    """Return the arguments as the tool takes them. Raises ToolError for wrong ones.
 
-    An argument that the tool does not have is wrong: a `dry_run` that is ignored stops a
-    machine. An optional one that is null, "", blank or "null" is none.
+    An unknown argument is wrong: ignoring a `dry_run` would stop a machine. An optional one
+    that is null, "", blank or "null" counts as missing.
     """
     known, wrong, read = list(known), [], {}
     for name in given:
         if name not in known and name not in IGNORED:
-            there = f"has {', '.join(known)}" if known else "has none"
-            wrong.append(f"{tool} has no argument {name[:40]!r}, it {there}")
+            names = f"its arguments are {', '.join(known)}" if known else "it has none"
+            wrong.append(f"{tool} has no argument {name[:40]!r}, {names}")
     for name in known:
         value = given.get(name)
-        blank = value is None or (
-            isinstance(value, str) and value.strip() in ("", "null")
-        )
+        blank = value is None or (isinstance(value, str) and value.strip() in ("", "null"))
         if blank and name in required:
             wrong.append(f"{name} is missing")
         elif not blank:
@@ -114,7 +110,7 @@ def read_arguments(
 
 
 class Server(MCPServer[Any]):
-    """MCPServer whose errors are bare text: no prefix, no pydantic, no class names."""
+    """MCPServer whose errors are plain text, without prefixes and class names."""
 
     async def list_tools(self) -> Any:
         tools = await super().list_tools()

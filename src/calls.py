@@ -1,10 +1,4 @@
-"""Calls into the client, each in a thread: pings and other calls are answered meanwhile.
-
-Calls       how many at once, and what they raise
-Progress    how such a call tells that it still waits
-"""
-
-from __future__ import annotations
+"""Run each call into the client in a thread, so that the server answers others meanwhile."""
 
 import time
 from collections.abc import Callable
@@ -18,32 +12,33 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
+from src.proxmox.deadline import Progress
 
 T = TypeVar("T")
 
-PROMPT = 0.002  # s that it takes to read a message where nothing holds that up
+PROMPT = 0.002  # seconds in which a thread reads a message while nothing holds it up
 START_PATIENCE = 2.0
 
 _starting = anyio.Lock()
 
 
-class Progress:
-    """The newest progress of a call, which the event loop writes while the call runs.
-
-    The call's thread never waits for a client to read it.
-    """
+class ProgressWriter:
+    """Write the newest progress of a call without its thread waiting for the client."""
 
     def __init__(self) -> None:
         self._newest: tuple[float, float, str] = (0, 0, "")
         self._changed = anyio.Event()
 
     def report(self, done: float, total: float, message: str) -> None:
-        """Take note of the newest progress. Called in the call's thread."""
-        self._newest = done, total, message
-        anyio.from_thread.run_sync(lambda: self._changed.set())
+        """Note the newest progress. The call's thread calls this."""
+        anyio.from_thread.run_sync(self._note, (done, total, message))
+
+    def _note(self, newest: tuple[float, float, str]) -> None:
+        self._newest = newest
+        self._changed.set()
 
     async def write(self, ctx: Context) -> None:
-        """Send each progress to the client, until cancelled; skip what is outdated."""
+        """Send progress to the client until cancelled. Skip what is outdated."""
         while True:
             await self._changed.wait()
             self._changed = anyio.Event()
@@ -51,50 +46,49 @@ class Progress:
 
 
 class Calls:
-    """Calls of one kind, each in a thread of its own, `at_most` so many at once.
+    """Calls of one kind, at most `limit` at once, each in a thread of its own.
 
-    Not in anyio's own 40 threads: the SDK reads stdin and writes stdout in those.
+    They do not use anyio's own 40 threads: the SDK needs those to read stdin and to write
+    stdout.
     """
 
-    def __init__(self, client: Callable[[], ProxmoxClient], at_most: int) -> None:
+    def __init__(self, client: Callable[[], ProxmoxClient], limit: int) -> None:
         self._client = client
-        self._threads = anyio.CapacityLimiter(at_most)
+        self._threads = anyio.CapacityLimiter(limit)
 
-    async def run(
-        self, call: Callable[[ProxmoxClient, Progress], T], ctx: Context
-    ) -> T:
-        """Return what the call returns. Raises ToolError where it fails or cannot begin."""
+    async def run(self, call: Callable[[ProxmoxClient, Progress], T], ctx: Context) -> T:
+        """Return what the call returns. Raises ToolError if it fails or cannot begin."""
         if self._threads.available_tokens < 1:
             raise ToolError(
                 f"Nothing was sent to Proxmox: {self._threads.total_tokens:.0f} calls are "
                 "under way already. Call again when some of them have ended."
             )
-        progress, error = Progress(), None
+        progress, failure = ProgressWriter(), None
         async with anyio.create_task_group() as writer:
             writer.start_soon(progress.write, ctx)
             await _let_messages_in()
             try:
                 result = await anyio.to_thread.run_sync(
                     call,
-                    self._client(),  # here, so that calls at once do not make one each
-                    progress,
+                    self._client(),  # in the event loop, so that only one is made
+                    progress.report,
                     # A thread that waits would hold up the end of the process.
                     abandon_on_cancel=True,
                     limiter=self._threads,
                 )
-            except ProxmoxError as failure:
-                error = str(failure)
+            except ProxmoxError as error:
+                failure = str(error)
             writer.cancel_scope.cancel()
-        if error is not None:
-            raise ToolError(error)
+        if failure is not None:
+            raise ToolError(failure)
         return result
 
 
 async def _let_messages_in() -> None:
-    """Wait until the server keeps up with its client, but not for long.
+    """Wait until the server keeps up with its client, for START_PATIENCE at most.
 
-    Python runs one thread at a time. With many calls at once their threads would keep the one
-    that reads stdin waiting, and pings with it.
+    Python runs one thread at a time. The threads of many calls would delay the one that
+    reads stdin, and with it pings.
     """
     with anyio.move_on_after(START_PATIENCE):
         async with _starting:
@@ -103,7 +97,7 @@ async def _let_messages_in() -> None:
 
 
 async def _reads_promptly() -> bool:
-    """Whether a thread answers at once; the SDK reads each line of stdin in one."""
+    """Whether a thread answers at once, as the SDK uses one for each line of stdin."""
     began = time.perf_counter()
     await anyio.to_thread.run_sync(int)
     return time.perf_counter() - began < PROMPT

@@ -1,7 +1,5 @@
 """The command line: --watch-only, and --check, which says what works and what does not."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import os
@@ -14,26 +12,26 @@ from src.config.env_file import EnvFile
 from src.config.settings import Settings, describe, read_settings
 from src.errors import ProxmoxError
 from src.lists.answers import attention_lines
-from src.proxmox.network import proxy_variable
+from src.proxmox.network import Peer
 from src.proxmox.rights import Right, grant
 from src.proxmox.rows import some_of
 
 ABOUT = (
-    "An MCP server for Proxmox VE, over stdin and stdout: an MCP client starts it. It is "
-    "configured by PROXMOX_URL, PROXMOX_USER, PROXMOX_TOKEN_ID, PROXMOX_TOKEN_SECRET and "
-    "PROXMOX_VERIFY_SSL, in the environment or in the file .env."
+    "An MCP server for Proxmox VE over stdin and stdout. An MCP client starts it. Set "
+    "PROXMOX_URL, PROXMOX_USER, PROXMOX_TOKEN_ID, PROXMOX_TOKEN_SECRET and "
+    "PROXMOX_VERIFY_SSL in the environment or in the file .env."
 )
 CHECK = (
-    "check settings, connection, lists and the token's rights, and leave: status 0 when all "
-    "is well, 1 when not"
+    "check the settings, the connection, the lists and the token's rights, then exit: status "
+    "0 if all is well, 1 if not"
 )
-# What a line begins with that says that something is not well.
+# What a line about a problem begins with.
 ERROR, MISSING = "ERROR", "MISSING"
-AS_ROOT = 'on a node as root ("already exists" of a role does no harm)'
+AS_ROOT = 'on a node as root (ignore "already exists" for a role)'
 
 
 def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """`check` and `watch_only`; without arguments those of the process."""
+    """Read `check` and `watch_only`, by default from the process's own arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m src.server", description=ABOUT, allow_abbrev=False
     )
@@ -41,29 +39,29 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--watch-only",
         action="store_true",
-        help="offer the three lists, and no tool that switches a machine",
+        help="offer only the three lists, and no tool that switches a machine",
     )
     return parser.parse_args(arguments)
 
 
 def check(tools: Collection[str]) -> bool:
-    """Whether the server can do what `tools` are for, with what was found on stdout.
+    """Return whether the server can do what `tools` are for, and report on stdout.
 
-    Asks GET /version and /access/permissions, and what the three lists ask. A token that
-    may only watch is well: it is often meant so.
+    GET /version, /access/permissions, and what the three lists read. A token that may only
+    watch is fine: that is often intended.
     """
     try:
         return _checked(tools)
     except OSError as error:  # `--check | head`, a full disk
-        sys.stderr.write(f"The check cannot be written: {error.strerror}\n")
+        sys.stderr.write(f"The check cannot write its report: {error.strerror}\n")
         return False
 
 
 def _checked(tools: Collection[str]) -> bool:
-    well = _say("Settings", _settings())
+    well = _report("Settings", _settings())
     if well:
         client = ProxmoxClient(read_settings())
-        well = _say("Connection", _connection(client))
+        well = _report("Connection", _connection(client))
     if well:
         sections = {
             "Nodes": _nodes(client),
@@ -73,14 +71,14 @@ def _checked(tools: Collection[str]) -> bool:
             "Tools": iter([", ".join(tools)]),
         }
         for title, lines in sections.items():
-            well = _say(title, lines) and well
-    see = f"Not all is well: see {ERROR} or {MISSING} above."
-    _write("All is well with the set-up." if well else see)
+            well = _report(title, lines) and well
+    bad = f"Not all is well: see {ERROR} or {MISSING} above."
+    _write("All is well with the set-up." if well else bad)
     return well
 
 
-def _say(title: str, lines: Iterator[str]) -> bool:
-    """One section; whether all is well in it."""
+def _report(title: str, lines: Iterator[str]) -> bool:
+    """Write one section, and return whether all is well in it."""
     well = True
     _write(title)
     try:
@@ -94,7 +92,7 @@ def _say(title: str, lines: Iterator[str]) -> bool:
 
 
 def _write(line: str) -> None:
-    """A line as soon as it is known; what a console cannot show is a question mark."""
+    """Write a line at once. A character that the console cannot show becomes "?"."""
     if not sys.stdout:
         raise OSError(errno.EBADF, "stdout is closed")
     encoding = sys.stdout.encoding or "utf-8"
@@ -103,7 +101,7 @@ def _write(line: str) -> None:
 
 
 def _settings() -> Iterator[str]:
-    """The five variables as they were read, each from where."""
+    """Yield the five variables as they were read, and where each came from."""
     file = EnvFile.read()
     if file.problem:
         yield file.problem.cause
@@ -113,25 +111,37 @@ def _settings() -> Iterator[str]:
 
 
 def _connection(client: ProxmoxClient) -> Iterator[str]:
-    """The address, how long it needs, by what TLS is verified, and the version."""
+    """Yield the proxy, the address and its speed, the certificate, and the version."""
     settings = client.settings
-    if proxy := proxy_variable(settings.address):
-        yield f"Through the proxy of {proxy}"
+    if proxy := client.network.proxy_variable:
+        yield f"Through the proxy in {proxy}"
     began = time.monotonic()
     version = client.get_version()
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
     yield f"{settings.address} answered {settings.token_id} in {took}"
-    if by := client.verified_by:
-        yield f"TLS, verified by {by}"
-    else:
-        yield (
-            "TLS, NOT verified (PROXMOX_VERIFY_SSL=false): whoever is in between can read "
-            "the token"
-        )
+    yield _certificate(client.network.verifier, client.get_peer())
     yield f"Proxmox VE {version}"
 
 
+def _certificate(verifier: str, peer: Peer | None) -> str:
+    """Say what verified the certificate, which names it has, and when it expires."""
+    protocol = peer.protocol if peer else "TLS"
+    if not verifier:
+        return (
+            f"{protocol}, NOT verified (PROXMOX_VERIFY_SSL=false): anybody in between can "
+            "read the token"
+        )
+    verified = f"{protocol}, verified by {verifier}"
+    if not peer or peer.expires is None:
+        return verified
+    names = some_of(list(peer.names))
+    day = time.strftime("%Y-%m-%d", time.gmtime(peer.expires))
+    days = (peer.expires - time.time()) / 86_400
+    return f"{verified}: a certificate of {names}, valid until {day} ({days:.0f} days)"
+
+
 def _nodes(client: ProxmoxClient) -> Iterator[str]:
+    """Yield what needs attention and the totals."""
     found = client.get_overview()
     yield from (*attention_lines(found), *found.notes)
     if not found.totals.online:
@@ -142,37 +152,37 @@ def _machines(client: ProxmoxClient) -> Iterator[str]:
     found = client.get_all_machines()
     yield from found.notes
     if found.machines and not any(each.live for each in found.machines):
-        yield f"{ERROR}: no node has told the state of its machines"
+        yield f"{ERROR}: no node reported the state of its machines"
 
 
 def _storages(client: ProxmoxClient) -> Iterator[str]:
     found = client.get_all_storage()
     yield from found.notes
     if found.storages and all(each.active is None for each in found.storages):
-        yield f"{ERROR}: no node has told the state of its storages"
+        yield f"{ERROR}: no node reported the state of its storages"
 
 
 def _rights(client: ProxmoxClient, power: bool) -> Iterator[str]:
-    """What the token may do, and the lines that grant what it lacks."""
+    """Yield what the token may do, and the commands that grant what it lacks."""
     rights, settings = client.get_rights(), client.settings
-    for right in rights.each:
+    for right in (*rights.watching, rights.power):
         yield right.text
     if rights.excess:
         yield (
-            f"Beyond what any tool needs: {some_of(rights.excess)}. Whoever gets hold of the "
-            "token can use that, too."
+            f"The token has more than any tool needs: {some_of(rights.excess)}. Whoever "
+            "steals it can use that, too."
         )
-    if rights.missing:
-        names = ", ".join(f"{each.privilege} on {each.top}" for each in rights.missing)
-        yield f"{MISSING}: {names}. To grant that, {AS_ROOT}:"
-        yield from _lines(rights.missing, settings)
-    if power and rights.no_power:
-        only = "" if rights.missing else "It can only watch. "
-        yield f"{only}To let it switch machines as well, {AS_ROOT}:"
-        yield from _lines(rights.no_power, settings)
+    if missing := rights.missing:
+        names = ", ".join(f"{each.privilege} on {each.base_path}" for each in missing)
+        yield f"{MISSING}: {names}. To grant that, run {AS_ROOT}:"
+        yield from _commands(missing, settings)
+    if power and rights.power.is_missing:
+        only = "" if missing else "The token can only watch. "
+        yield f"{only}To let it switch machines as well, run {AS_ROOT}:"
+        yield from _commands([rights.power], settings)
 
 
-def _lines(wanted: list[Right], settings: Settings) -> Iterator[str]:
-    """What grants it to user and token, each line once."""
-    lines = [line for r in wanted for line in grant(r.privilege, r.top, settings)]
+def _commands(wanted: list[Right], settings: Settings) -> Iterator[str]:
+    """Yield the commands that grant the rights to the user and the token, each once."""
+    lines = [line for r in wanted for line in grant(r.privilege, r.base_path, settings)]
     yield from (f"  {line}" for line in dict.fromkeys(lines))

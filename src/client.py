@@ -1,10 +1,8 @@
-"""ProxmoxClient: token, TLS, discovery, and a method for each thing that is asked.
+"""ProxmoxClient: API token, TLS, discovery, and one method for each question.
 
-Nothing here knows of MCP, and nothing is contacted before the first call. Sizes are
-bytes, CPU is a fraction 0..1, times are seconds; what Proxmox does not say is None.
+It knows nothing of MCP, and contacts nothing before the first call. Sizes are in bytes, CPU
+is a fraction from 0 to 1, times are in seconds. A value that Proxmox does not tell is None.
 """
-
-from __future__ import annotations
 
 from proxmoxer import ProxmoxAPI  # type: ignore[import-untyped]
 
@@ -15,6 +13,7 @@ from src.lists.attention import needs_attention
 from src.lists.filters import Filters
 from src.lists.merge import add_up, merge_machines, merge_nodes, merge_storages
 from src.models import (
+    KINDS,
     Action,
     Infrastructure,
     Machine,
@@ -28,25 +27,21 @@ from src.models import (
 from src.power.action import Cancelled, switch
 from src.power.guest import find_machine, read_state
 from src.proxmox.api import Api, check_target
-from src.proxmox.deadline import Progress
-from src.proxmox.network import from_environment, verifier
+from src.proxmox.deadline import STORAGE_TIMEOUT, Progress
+from src.proxmox.network import Network, Peer
 from src.proxmox.rights import Rights, read_rights
 from src.proxmox.rows import read_cluster, read_node, read_node_resources, text
 
-# A node checks its storages one after another, and a dead NFS server costs it 10 s.
-STORAGE_PATIENCE = 30.0
-
 
 class ProxmoxClient:
-    """A thin client of the Proxmox VE API, to be used from several threads at once.
+    """A thin client of the Proxmox VE API. Several threads may use it at once.
 
-    Every method raises ProxmoxError, and nothing else, for what a user can meet.
+    Every method raises ProxmoxError, and nothing else, for a failure that a user can meet.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        # HTTPS_PROXY and the like, once: with each request it is a quarter of the work.
-        proxies, verify = from_environment(settings)
+        self.network = Network.of(settings)
         proxmox = ProxmoxAPI(
             settings.host,
             port=settings.port,
@@ -54,53 +49,58 @@ class ProxmoxClient:
             user=settings.user,
             token_name=settings.token_name,
             token_value=settings.token_secret,
-            verify_ssl=verify,
-            proxies=proxies,
+            verify_ssl=self.network.verify,
+            proxies=dict(self.network.proxies),
         )
-        self._api = Api(proxmox, settings)
-        self.verified_by = verifier(verify)
+        self._api = Api(proxmox, settings, self.network)
 
     def get_version(self) -> str:
-        """Proxmox VE's version, as "8.4.21".
+        """Return Proxmox VE's version, such as "8.4.21".
 
-        GET /version, which any token may ask. Raises ProxmoxError.
+        GET /version, which any token may read. Raises ProxmoxError.
         """
         return text(self._api.row(self._api.root.version).get("version")) or "unknown"
 
     def get_rights(self) -> Rights:
-        """What the token may do, of what the tools need.
+        """Return which of the rights that the tools need the token has.
 
-        GET /access/permissions, which any token may ask about itself. Raises
-        ProxmoxError.
+        GET /access/permissions, which any token may read about itself. Raises ProxmoxError.
         """
         return read_rights(self._api.row(self._api.root.access.permissions))
 
-    def get_nodes(self) -> list[Node]:
-        """Every node of the cluster, offline ones too, by name.
+    def get_peer(self) -> Peer | None:
+        """Return the server as its certificate says. Sends nothing.
 
-        GET /nodes, which each node broadcasts every 10 s. load and version are None;
-        without Sys.Audit on /nodes/NODE so are the figures. Raises ProxmoxError.
+        None before the first connection.
+        """
+        return self._api.peer
+
+    def get_nodes(self) -> list[Node]:
+        """Return every node of the cluster by name, offline ones too.
+
+        GET /nodes: what each node broadcasts every 10 s. load and version are None, and
+        without Sys.Audit on /nodes/NODE so are the other figures. Raises ProxmoxError.
         """
         rows = self._api.rows(self._api.root.nodes)
         nodes = [read_node(row) for row in rows if row.get("node")]
         return sorted(nodes, key=lambda node: node.node)
 
     def get_node_resources(self, node: str) -> NodeResources:
-        """CPU, memory, swap, root disk, load and version of one node, live.
+        """Return the live CPU, memory, swap, root disk, load and version of one node.
 
-        GET /nodes/{node}/status. cpu is 0 in the first answer after a while: get_nodes
-        knows better. Raises ProxmoxError, with code 403 without Sys.Audit.
+        GET /nodes/{node}/status. The first cpu after a while is 0: that of get_nodes is
+        better. Raises ProxmoxError, with code 403 without Sys.Audit on /nodes/NODE.
         """
         check_target(node)
         row = self._api.row(self._api.root.nodes(node).status, node)
         return read_node_resources(node, row)
 
     def get_overview(self) -> Infrastructure:
-        """What needs attention, name and quorum, every node, totals of the online ones.
+        """Return what needs attention, the cluster's name and quorum, nodes and totals.
 
         GET /nodes, /cluster/status, /cluster/resources, and /nodes/{node}/status of every
-        node that is not offline; one that does not answer is unknown. Raises ProxmoxError
-        where nothing at all could be had.
+        node that is not offline. A node that does not answer is unknown. Raises
+        ProxmoxError if /nodes cannot be read.
         """
         answers = ask_nodes(self._api, ["status"], {"status": {}, "resources": {}})
         resources, silent = answers.resources, answers.silent
@@ -117,20 +117,17 @@ class ProxmoxClient:
         )
 
     def get_all_machines(
-        self,
-        node: str | None = None,
-        status: str | None = None,
-        name: str | None = None,
+        self, node: str | None = None, status: str | None = None, name: str | None = None
     ) -> Machines:
-        """Every VM and container of every node, by vm_id, or those that the filters match.
+        """Return the VMs and containers by vm_id, all or those that match the filters.
 
         GET /nodes/{node}/qemu and /lxc of every node that is not offline, merged with
-        /cluster/resources?type=vm. Proxmox leaves out those without VM.Audit on
-        /vms/ID. Raises ProxmoxError where nothing at all could be had, and for a node
-        that does not exist.
+        /cluster/resources?type=vm. Proxmox omits machines on which the token lacks VM.Audit
+        (/vms/ID). Raises ProxmoxError if nothing can be read, and for a node that does not
+        exist.
         """
         cluster = {"resources": {"type": "vm"}}
-        answers = ask_nodes(self._api, ["qemu", "lxc"], cluster, node)
+        answers = ask_nodes(self._api, list(KINDS), cluster, node)
         answers.raise_if_empty()
         everything = merge_machines(answers.resources, answers.live, answers.offline)
         filters = Filters(node, status, name)
@@ -140,28 +137,28 @@ class ProxmoxClient:
         return Machines(shown, about, total=len(shown))
 
     def get_storage_status(self, node: str) -> list[Storage]:
-        """The storages of one node, by name: capacity, use, whether active.
+        """Return the storages of one node by name: capacity, use, whether active.
 
-        GET /nodes/{node}/storage, live; a dead NFS server makes it take 10 s. Proxmox
-        leaves out those without Datastore.Audit on /storage/ID. Raises ProxmoxError.
+        GET /nodes/{node}/storage, live. A dead NFS server makes it take 10 s. Proxmox omits
+        storages on which the token lacks Datastore.Audit (/storage/ID). Raises ProxmoxError.
         """
         check_target(node)
         rows = self._api.rows(self._api.root.nodes(node).storage, node)
         return merge_storages([], {node: rows}, (), ())
 
     def get_all_storage(self, progress: Progress | None = None) -> Storages:
-        """Every storage of every node, a shared one once, fullest first.
+        """Return the storages of every node, a shared one once, fullest first.
 
-        GET /nodes/{node}/storage of every node that is not offline, waited for up to
-        30 s, and for the others /cluster/resources?type=storage. Proxmox leaves out those
-        without Datastore.Audit on /storage/ID. Raises ProxmoxError where nothing at all
-        could be had.
+        GET /nodes/{node}/storage of every node that is not offline, for STORAGE_TIMEOUT at
+        most, and /cluster/resources?type=storage for the others. Proxmox omits storages on
+        which the token lacks Datastore.Audit (/storage/ID). Raises ProxmoxError if nothing
+        can be read.
         """
         answers = ask_nodes(
             self._api,
             ["storage"],
             {"resources": {"type": "storage"}},
-            patience=STORAGE_PATIENCE,
+            patience=STORAGE_TIMEOUT,
             progress=progress,
         )
         answers.raise_if_empty()
@@ -173,11 +170,11 @@ class ProxmoxClient:
         return Storages(storages, about, total=len(storages))
 
     def get_machine_status(self, node: str, vm_id: int) -> Machine:
-        """The live state of one machine, VM or container.
+        """Return the live state of one VM or container.
 
-        GET /cluster/resources, which tells what it is and where it is, then
-        /nodes/{node}/{qemu|lxc}/{vm_id}/status/current. Raises ProxmoxError, which
-        names the right node where it is on another one.
+        GET /cluster/resources, which has its type and node, then
+        /nodes/{node}/{qemu|lxc}/{vm_id}/status/current. Raises ProxmoxError, which names
+        the right node if the machine is on another one.
         """
         return read_state(self._api, find_machine(self._api, node, vm_id))
 
@@ -191,9 +188,9 @@ class ProxmoxClient:
     ) -> PowerResult:
         """Start, stop (cut the power), shut down or reboot a machine, and wait for it.
 
-        POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}, once; then its task and
-        the live state are read, 45 s in all, and `progress` is called about every
-        second. Once `cancelled` says so nothing is sent. Writes the audit trail. Raises
-        ProxmoxError where the action was refused or failed, or its outcome is unknown.
+        POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}, once. Then reads its task and
+        the live state, for POWER_TIMEOUT in all, and calls `progress` about every second.
+        Sends nothing once `cancelled` returns true. Writes the audit trail. Raises
+        ProxmoxError if the action was refused or failed, or if its outcome is unknown.
         """
         return switch(self._api, node, vm_id, action, progress, cancelled)

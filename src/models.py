@@ -1,12 +1,11 @@
-"""What the tools answer, and the bounds of what they are asked.
+"""What the tools return, and what they accept.
 
-Sizes are bytes, CPU is a fraction 0..1, times are seconds; what is not known is None.
+Sizes are in bytes, CPU is a fraction from 0 to 1, times are in seconds. An unknown value
+is None.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 NODE_PATTERN = r"^[a-zA-Z0-9]([a-zA-Z0-9\-]*[a-zA-Z0-9])?$"
 MAX_NODE_NAME = 63
@@ -14,13 +13,32 @@ MIN_VM_ID, MAX_VM_ID = 100, 999_999_999
 
 Action = Literal["start", "stop", "shutdown", "reboot"]
 
+# The status that each action leads to.
+GOALS: dict[Action, str] = {
+    "start": "running",
+    "stop": "stopped",
+    "shutdown": "stopped",
+    "reboot": "running",
+}
+
+
+class Kind(NamedTuple):
+    """A kind of guest: what people call it, its command on a node, its tasks' prefix."""
+
+    noun: str
+    command: str
+    task: str
+
+
+KINDS = {"qemu": Kind("VM", "qm", "qm"), "lxc": Kind("container", "pct", "vz")}
+
 
 @dataclass
 class Node:
-    """A physical server. Its figures are null while it is offline or does not answer,
-    and without Sys.Audit on /nodes/NODE. cpu is a fraction of all cpus; memory and disk
-    (the root file system) are bytes, uptime is seconds, load is the averages of 1, 5, 15
-    minutes. In (HA) maintenance HA moves its machines away."""
+    """A physical server. Its figures are null while it is offline or does not answer, and
+    without Sys.Audit on /nodes/NODE. cpu is a fraction of all its cpus. memory and disk
+    (the root file system) are in bytes, uptime is in seconds, load has the averages over
+    1, 5 and 15 minutes. maintenance is true while HA moves its machines away."""
 
     node: str
     status: str  # online | offline | unknown (no statistics, or it does not answer)
@@ -38,7 +56,7 @@ class Node:
 
 @dataclass
 class NodeResources(Node):
-    """What a node says of itself, with its swap in bytes."""
+    """A node's own live figures, with its swap in bytes."""
 
     swap_used: int | None = None
     swap_total: int | None = None
@@ -46,7 +64,7 @@ class NodeResources(Node):
 
 @dataclass
 class Totals:
-    """Sums over the online nodes; cpu is a fraction, weighted by each node's cpus."""
+    """Sums over the online nodes. cpu is a fraction, weighted by each node's cpus."""
 
     nodes: int
     online: int
@@ -58,10 +76,10 @@ class Totals:
 
 @dataclass
 class Infrastructure:
-    """The cluster. attention says what a person should look at. cluster and quorate are
-    null on a standalone host and without Sys.Audit on /. notes have the tally and say what
-    could not be had; not_shown counts the nodes that are left out, there being too many.
-    Keys that are left out hold their default."""
+    """The cluster. attention lists what a person should look at. cluster and quorate are
+    null on a standalone host and without Sys.Audit on /. notes give the totals and say
+    what could not be read. not_shown counts the nodes left out because the answer would be
+    too long. A missing key has its default value."""
 
     attention: list[str]
     cluster: str | None
@@ -74,11 +92,11 @@ class Infrastructure:
 
 @dataclass(kw_only=True)
 class Machine:
-    """A VM (qemu) or container (lxc). cpu is a fraction of its cpus, memory is bytes,
-    uptime is seconds; null where unknown, and while it is stopped. status is running,
-    stopped, unknown (its node is offline) or a QEMU state such as paused. ha is its state
-    in HA, null where HA does not manage it. live is false for the last known state of a
-    machine whose node did not answer. Keys that are left out hold their default."""
+    """A VM (qemu) or container (lxc). cpu is a fraction of its cpus, memory is in bytes,
+    uptime is in seconds; they are null while it is stopped or if unknown. status is
+    running, stopped, unknown (its node is offline) or a QEMU state such as paused. ha is
+    its HA state, null if HA does not manage it. live is false if its node did not answer:
+    then the state is the last known one. A missing key has its default value."""
 
     vm_id: int
     name: str | None = None
@@ -98,25 +116,25 @@ class Machine:
 
     @property
     def managed(self) -> bool:
-        """Whether HA starts and stops it: what is asked of it is only a request then."""
+        """Whether HA starts and stops it, so that an action is only a request to HA."""
         return self.ha not in (None, "ignored")
 
     @property
     def label(self) -> str:
-        kind = "VM" if self.type == "qemu" else "container"
-        return f"{kind} {self.vm_id} ({self.name or 'no name'}) on {self.node}"
+        noun = KINDS[self.type].noun
+        return f"{noun} {self.vm_id} ({self.name or 'no name'}) on {self.node}"
 
     @property
     def subject(self) -> str:
-        """The label at the beginning of a sentence."""
+        """The label, to begin a sentence with."""
         return self.label[0].upper() + self.label[1:]
 
 
 @dataclass
 class Machines:
-    """The machines that match, by vm_id. notes have the tally and say what could not be
-    had. total counts the matching machines, not_shown those left out, there being too
-    many: a filter brings them."""
+    """The machines that match, by vm_id. notes give the totals and say what could not be
+    read. total counts the matching machines, not_shown those left out because the answer
+    would be too long: narrow the list to see them."""
 
     machines: list[Machine]
     notes: list[str]
@@ -126,8 +144,8 @@ class Machines:
 
 @dataclass(kw_only=True)
 class Storage:
-    """A storage: a shared one once with all its nodes, a local one for each node. Sizes
-    are bytes, null while it is inactive; active is null where unknown."""
+    """A storage. A shared one is listed once with all its nodes, a local one once for each
+    node. Sizes are in bytes, null while it is inactive. active is null if unknown."""
 
     storage: str
     type: str
@@ -146,8 +164,9 @@ class Storage:
 
 @dataclass
 class Storages:
-    """Every storage, fullest first. notes have the tally and say what could not be had.
-    total counts the storages, not_shown those left out, there being too many."""
+    """Every storage, fullest first. notes give the totals and say what could not be
+    read. total counts the storages, not_shown those left out because the answer would be
+    too long."""
 
     storages: list[Storage]
     notes: list[str]
@@ -157,9 +176,9 @@ class Storages:
 
 @dataclass
 class PowerResult:
-    """What a power action did. status is the state after it, read live; changed is
-    false where it is what it was before, finished is false where it still goes on; task
-    is the UPID of Proxmox's task, null where there is none."""
+    """What a power action did. status is the machine's live status after it. changed is
+    false if that is the same as before. finished is false if the action still goes on.
+    task is the UPID of Proxmox's task, null if there is none."""
 
     vm_id: int
     name: str | None
@@ -171,8 +190,3 @@ class PowerResult:
     finished: bool
     task: str | None
     message: str
-
-
-def goal(action: Action) -> str:
-    """The state of a machine that the action is to bring about."""
-    return "stopped" if action in ("stop", "shutdown") else "running"

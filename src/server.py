@@ -1,6 +1,6 @@
 """The MCP server: six tools over stdio, each one call into the client.
 
-What tutorials call FastMCP is named MCPServer since version 2 of the SDK.
+Version 2 of the SDK renamed the FastMCP of the tutorials to MCPServer.
 """
 
 import logging
@@ -21,15 +21,7 @@ import anyio
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 
-from src.arguments import (
-    Force,
-    NodeName,
-    OptionalName,
-    OptionalNode,
-    OptionalStatus,
-    Server,
-    VmId,
-)
+from src.arguments import Force, NodeName, OptionalName, OptionalNode, OptionalStatus, Server, VmId
 from src.calls import Calls
 from src.cli import check, read_options
 from src.client import ProxmoxClient
@@ -37,11 +29,15 @@ from src.config.settings import read_settings
 from src.errors import ProxmoxError
 from src.lists.answers import infrastructure_answer, machines_answer, storages_answer
 from src.models import Action, Infrastructure, Machines, PowerResult, Storages
+from src.power.tasks import CONTAINER_REBOOT_PATIENCE, HA_PATIENCE
+from src.proxmox.deadline import POWER_TIMEOUT
+
+WAIT = f"{POWER_TIMEOUT:.0f} s"
 
 log = logging.getLogger("mcp-proxmox")
 
-# Before MCPServer sets logging up, without the time. What the libraries say below an error
-# is none of ours: urllib3 prints URLs.
+# Before MCPServer sets up logging without the time. The libraries' warnings stay off: those
+# of urllib3 contain URLs.
 logging.basicConfig(
     stream=sys.stderr,
     level=logging.ERROR,
@@ -55,11 +51,11 @@ mcp = Server(
     title="Proxmox VE",
     version="1.0.0",
     instructions=(
-        "Watch a Proxmox VE infrastructure, and switch its machines on and off where there "
-        "are tools for it. List first: the power tools need a machine's vm_id and its node. "
-        "Whether all is well is what the three lists say together. What is inside a guest, "
-        "history, and how full the disks of VMs are cannot be seen. Stop gracefully; use "
-        "force only when the user has just asked for exactly that. Nothing can be deleted."
+        "Watch a Proxmox VE infrastructure, and start, stop and reboot its machines if the "
+        "tools for it are there. List first: the power tools need a machine's vm_id and its "
+        "node. To find out whether all is well, call all three lists. They do not show what "
+        "is inside a guest, history, or how full the disks of VMs are. Stop gracefully; use "
+        "force only if the user has just asked for exactly that. Nothing can be deleted."
     ),
     log_level="ERROR",
 )
@@ -73,26 +69,22 @@ REBOOTS = hint(read_only_hint=False, destructive_hint=True, idempotent_hint=Fals
 
 @cache
 def client() -> ProxmoxClient:
-    """The one client. Errors are not cached: a mended .env works with the next call."""
+    """Return the one client. An error is not cached, so a mended .env works at once."""
     return ProxmoxClient(read_settings())
 
 
-# Counted apart, so that power actions, which wait for 45 s, never keep lists out.
-lists = Calls(client, at_most=100)
-power_actions = Calls(client, at_most=400)
+# Counted separately, so that power actions, which take longer, never keep lists out.
+lists = Calls(client, limit=100)
+power_actions = Calls(client, limit=400)
 
 
 def _answer(text: str, content: dict[str, Any]) -> CallToolResult:
-    """The text for the model, and the same as structured content."""
-    return CallToolResult(
-        content=[TextContent(type="text", text=text)], structured_content=content
-    )
+    """Return the text for the model, and the same as structured content."""
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
 
 
 @mcp.tool(title="List infrastructure", annotations=READS)
-async def list_infrastructure(
-    ctx: Context,
-) -> Annotated[CallToolResult, Infrastructure]:
+async def list_infrastructure(ctx: Context) -> Annotated[CallToolResult, Infrastructure]:
     """Show what needs attention, quorum, and each node's CPU, memory, disk, load."""
     found = await lists.run(lambda proxmox, _: proxmox.get_overview(), ctx)
     return _answer(*infrastructure_answer(found))
@@ -106,18 +98,14 @@ async def list_machines(
     name: OptionalName = None,
 ) -> Annotated[CallToolResult, Machines]:
     """List VMs and containers: status, CPU, memory, uptime, lock, HA state, tags."""
-    found = await lists.run(
-        lambda proxmox, _: proxmox.get_all_machines(node, status, name), ctx
-    )
+    found = await lists.run(lambda proxmox, _: proxmox.get_all_machines(node, status, name), ctx)
     return _answer(*machines_answer(found))
 
 
 @mcp.tool(title="List storage", annotations=READS)
 async def list_storage(ctx: Context) -> Annotated[CallToolResult, Storages]:
     """List storages, fullest first: type, state, use, capacity, nodes, content."""
-    found = await lists.run(
-        lambda proxmox, progress: proxmox.get_all_storage(progress.report), ctx
-    )
+    found = await lists.run(lambda proxmox, progress: proxmox.get_all_storage(progress), ctx)
     return _answer(*storages_answer(found))
 
 
@@ -126,29 +114,32 @@ async def _power(ctx: Context, vm_id: int, node: str, action: Action) -> CallToo
     try:
         result = await power_actions.run(
             lambda proxmox, progress: proxmox.set_machine_state(
-                node, vm_id, action, progress.report, gone.is_set
+                node, vm_id, action, progress, gone.is_set
             ),
             ctx,
         )
     finally:
-        gone.set()  # the thread goes on by itself: it must not send any more
+        gone.set()  # the thread runs on by itself, and must not send anything
     return _answer(result.message, asdict(result))
 
 
-@mcp.tool(title="Start a machine", annotations=STARTS)
+@mcp.tool(
+    title="Start a machine",
+    description=f"Start a VM or container and wait up to {WAIT} until it runs.",
+    annotations=STARTS,
+)
 async def start_machine(
     vm_id: VmId, node: NodeName, ctx: Context
 ) -> Annotated[CallToolResult, PowerResult]:
-    """Start a VM or container and wait, up to 45 s, until it runs."""
     return await _power(ctx, vm_id, node, "start")
 
 
 @mcp.tool(
     title="Stop a machine",
     description=(
-        "Shut a VM or container down and wait, up to 45 s, until it is stopped; with "
-        "force cut its power. Where HA manages it, HA cuts the power of a guest that has "
-        "not obeyed after about 60 s."
+        f"Shut down a VM or container and wait up to {WAIT} until it is stopped, or with "
+        "force cut its power. If HA manages it, HA cuts the power of a guest that has not "
+        f"obeyed after about {HA_PATIENCE} s."
     ),
     annotations=STOPS,
 )
@@ -161,8 +152,9 @@ async def stop_machine(
 @mcp.tool(
     title="Reboot a machine",
     description=(
-        "Reboot a running VM or container and wait, up to 45 s, until it is back. A "
-        "container that has not obeyed after 60 s is killed by Proxmox and started again."
+        f"Reboot a running VM or container and wait up to {WAIT} until it is back. Proxmox "
+        f"kills a container that has not obeyed after {CONTAINER_REBOOT_PATIENCE} s and "
+        "starts it again."
     ),
     annotations=REBOOTS,
 )
@@ -174,13 +166,13 @@ async def reboot_machine(
 
 POWER_TOOLS = ("start_machine", "stop_machine", "reboot_machine")
 WAITING = (
-    "Waiting for an MCP client on stdin; Ctrl+C ends it. To check the set-up: "
+    "Waiting for an MCP client on stdin. Press Ctrl+C to end. To check the set-up, run "
     "python -m src.server --check\n"
 )
 
 
 def main() -> None:
-    """Serve over stdio until stdin ends, or SIGTERM or SIGINT comes; or check."""
+    """Serve over stdio until stdin ends or SIGTERM or SIGINT arrives, or run --check."""
     options, status = read_options(), 1
     if options.watch_only:
         for name in POWER_TOOLS:
@@ -193,24 +185,24 @@ def main() -> None:
             _serve()
             status = 0
     except Exception:
-        log.exception("the server ends")
-    finally:  # though requests may still hang
+        log.exception("The server ends after an error")
+    finally:  # while requests may still hang
         os._exit(status)
 
 
 def _serve() -> None:
-    # As PID 1 a process has no default action for signals; and the thread that reads
-    # stdin outlives an ordinary exit. Each line on stderr is flushed as it is written.
+    # As PID 1 a process has no default action for signals, and the thread that reads stdin
+    # outlives an ordinary exit. Every line on stderr is flushed when it is written.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     if sys.stdin and sys.stdin.isatty():
         sys.stderr.write(WAITING)
     try:
         if client().settings.verify_ssl is False:
-            log.warning("PROXMOX_VERIFY_SSL=false: the certificate is not checked.")
+            log.warning("PROXMOX_VERIFY_SSL=false: the certificate is not verified.")
     except ProxmoxError as error:
         log.error("%s", error)
-    if sys.stdin:  # a closed one has ended
+    if sys.stdin:  # None if the process started with a closed one
         mcp.run()
 
 

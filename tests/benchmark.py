@@ -190,10 +190,7 @@ def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
             f"list_infrastructure: {infrastructure * MS:.0f} ms | two requests in sequence "
             f"| {others[0]} | 3"
         ),
-        (
-            f"list_storage: {storage * MS:.0f} ms | two requests in sequence | {others[1]} "
-            "| 3"
-        ),
+        (f"list_storage: {storage * MS:.0f} ms | two requests in sequence | {others[1]} | 3"),
         f"text a machine |  | {characters:.1f} characters | 60",
         f"structured content a machine |  | {structured:.1f} characters | 150",
     ]
@@ -282,8 +279,7 @@ def measure_texts(environ: dict[str, str]) -> list[Row]:
     listed = tools.server.answer(tools.request("tools/list"))["result"]["tools"]
     tools.close()
     size = sum(
-        len(tool["name"] + tool["description"] + json.dumps(tool["inputSchema"]))
-        for tool in listed
+        len(tool["name"] + tool["description"] + json.dumps(tool["inputSchema"])) for tool in listed
     )
     return [f"what the model reads of the six tools |  | {size:,} characters | 3,000"]
 

@@ -46,9 +46,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(begin + 30 * DAY)
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False
-            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(issuer(self.key.public_key()), False)
         )
 
@@ -65,9 +63,7 @@ class Authority:
         builder = (
             self._builder(name, key, begins)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), False)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False
-            )
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
         )
         if named:
             names = x509.SubjectAlternativeName([alternative])
@@ -77,9 +73,7 @@ class Authority:
         files[0].write_bytes(certificate.public_bytes(PEM))
         files[1].write_bytes(
             key.private_bytes(
-                PEM,
-                serialization.PrivateFormat.TraditionalOpenSSL,
-                serialization.NoEncryption(),
+                PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
             )
         )
         return str(files[0]), str(files[1])

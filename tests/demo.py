@@ -53,9 +53,7 @@ CALLS: Calls = [
 
 async def show(environ: dict[str, str], calls: Calls = CALLS) -> None:
     """Call the tools through a client of the era that desktop clients speak."""
-    server = StdioServerParameters(
-        command=COMMAND[0], args=COMMAND[1:], env=environ, cwd=ROOT
-    )
+    server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environ, cwd=ROOT)
     with tempfile.TemporaryFile("w+") as stderr:
         async with Client(stdio_client(server, stderr), mode="legacy") as client:
             for title, tool, arguments in calls:

@@ -89,7 +89,7 @@ def _power(tool: str, given: Row, answer: Answer, replay: Replay) -> Iterator[An
     again = sent == [overrule, once] and replay.reply(*posts[0])["status"] == 400
     idle = needless or why or (other and graceful)
     yield f"sent: {sent}", not sent if idle else again or sent in ([once], [overrule])
-    yield "sent?", unsent != bool(posts) or {*why} - {"error", "quorum", other}
+    yield "sent?", unsent != bool(posts)
     upid = reply.get("data") if not needless or changes else None
     row = replay.recorded(f"{log}/{upid}/status", end).get("data") or {}
     runs, exit_status = row.get("status") == "running", row.get("exitstatus", "")

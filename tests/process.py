@@ -31,9 +31,7 @@ def wait_for(condition: Callable[[], Any]) -> None:
 
 def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, and keep what it wrote."""
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, **options
-    )
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def environment(environ: dict[str, str] | None = None) -> dict[str, str]:

@@ -124,12 +124,7 @@ class Replay:
         """Answer all requests of this process from now on."""
         for name, value in ENVIRON.items():
             patch.setenv(name, value)
-        for module in (
-            "proxmox.api",
-            "proxmox.deadline",
-            "power.action",
-            "power.outcome",
-        ):
+        for module in ("proxmox.api", "proxmox.deadline", "power.action", "power.outcome"):
             patch.setattr(f"src.{module}.time", self.clock)
         patch.setattr("src.lists.ask_nodes.ThreadPoolExecutor", self.clock.pool)
         patch.setattr("src.lists.ask_nodes.wait", self.clock.wait)
@@ -147,10 +142,7 @@ class Replay:
         url = urlsplit(request.url or "")
         path = url.path.removeprefix("/api2/json")
         if request.method == "POST":
-            answer, since = (
-                self._post(path, dict(parse_qsl(str(request.body or "")))),
-                0.0,
-            )
+            answer, since = (self._post(path, dict(parse_qsl(str(request.body or "")))), 0.0)
         else:
             assert request.method == "GET"
             if self.zero is None and self.at is not None:
@@ -165,9 +157,7 @@ class Replay:
             self.clock.sleep(timeout[1])
             raise requests.ReadTimeout
         self.clock.sleep(seconds)
-        return HTTPAdapter().build_response(
-            request, self._response(answer, since, path)
-        )
+        return HTTPAdapter().build_response(request, self._response(answer, since, path))
 
     @property
     def end(self) -> float | None:

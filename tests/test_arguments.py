@@ -4,12 +4,14 @@ import contextlib
 import re
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError
 
-from src.arguments import read_arguments
+from src import server
+from src.arguments import READERS, read_arguments
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
 from src.models import NODE_PATTERN
@@ -81,6 +83,11 @@ def test_all_that_is_wrong_is_told_at_once(call: Call, demo: Cluster) -> None:
     assert demo.sent == []
 
 
+def test_every_parameter_has_a_reader() -> None:
+    tools = anyio.run(server.mcp.list_tools)
+    assert {name for tool in tools for name in tool.input_schema["properties"]} == {*READERS}
+
+
 def test_a_misspelt_force_does_not_force(call: Call, demo: Cluster) -> None:
     answer = call("stop_machine", vm_id=100, node="pve1", Force=True)
     assert answer.is_error
@@ -114,10 +121,7 @@ def test_an_optional_argument_that_is_empty_is_none() -> None:
     blanks = {"node": " pve1 ", "status": " RUNNING", "name": " Web ", "force": False}
     said = {"node": "pve1", "status": "running", "name": "Web", "force": False}
     assert read(**blanks) == said
-    assert read(name="x" * 100, node="pve1.lan") == {
-        "name": "x" * 100,
-        "node": "pve1.lan",
-    }
+    assert read(name="x" * 100, node="pve1.lan") == {"name": "x" * 100, "node": "pve1.lan"}
 
 
 @given(st.text())
@@ -167,7 +171,7 @@ def test_a_full_name_is_answered_with_the_nodes_there_are(
             (proxmox.get_machine_status, 100),
             (proxmox.set_machine_state, 100, "stop"),
         ):
-            with pytest.raises(ProxmoxError, match="Nodes: pve1"):
+            with pytest.raises(ProxmoxError, match="The nodes are: pve1"):
                 method(node, *more)
     assert not [path for _, path in cluster.sent if "/nodes/" in path]
 

@@ -120,9 +120,7 @@ def start(command: Command) -> Iterator[Callable[..., Server]]:
 # --- What it does ---------------------------------------------------------------------
 
 
-def test_a_real_client_works_through_docker_run(
-    command: Command, demo: Cluster
-) -> None:
+def test_a_real_client_works_through_docker_run(command: Command, demo: Cluster) -> None:
     program, *arguments = command(*HARDENED)
     keep = ("DOCKER_HOST", "HOME", "PATH")
     environ = {name: os.environ[name] for name in keep if name in os.environ}
@@ -200,9 +198,7 @@ def all_is_well(output: str, url: str) -> bool:
     return url in output and CA in output and "Tools" in sections[-2:] and not wrong
 
 
-def test_a_container_is_checked_and_only_watches(
-    command: Command, demo: Cluster
-) -> None:
+def test_a_container_is_checked_and_only_watches(command: Command, demo: Cluster) -> None:
     output = check([*command(), "--check", "--watch-only"])
     assert all_is_well(output, demo.pve.url)
     assert "\n  list_infrastructure, list_machines, list_storage\n" in output

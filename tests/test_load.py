@@ -75,17 +75,12 @@ def test_a_hundred_power_actions_at_once_hold_up_neither_each_other_nor_a_list(
     machines = range(100, 100 + AT_ONCE)
     for vm_id in machines:
         cluster.pve.add_vm(vm_id, "lab", status="running").shutdown_secs = 10
-    server = StdioServerParameters(
-        command=COMMAND[0], args=COMMAND[1:], env=configured, cwd=ROOT
-    )
+    server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=configured, cwd=ROOT)
     heard: set[int] = set()
     ended: set[int] = set()
 
     async def session() -> None:
-        async with (
-            Client(server, mode=mode) as client,
-            anyio.create_task_group() as calls,
-        ):
+        async with Client(server, mode=mode) as client, anyio.create_task_group() as calls:
 
             async def stop(vm_id: int) -> None:
                 async def hear(*_: Any) -> None:
@@ -101,9 +96,7 @@ def test_a_hundred_power_actions_at_once_hold_up_neither_each_other_nor_a_list(
             for vm_id in machines:
                 calls.start_soon(stop, vm_id)
             with anyio.fail_after(60):
-                while len(cluster.posts) < AT_ONCE or (
-                    progress and len(heard) < AT_ONCE
-                ):
+                while len(cluster.posts) < AT_ONCE or (progress and len(heard) < AT_ONCE):
                     await anyio.sleep(0.05)
                 await client.list_tools()
                 listed = await client.call_tool("list_machines")
@@ -130,12 +123,8 @@ def measure() -> str:
 async def main(minutes: float) -> None:
     async with AsyncExitStack() as stack:
         environ = stack.enter_context(in_a_process(nodes=8, machines=200, delay=0))
-        server = StdioServerParameters(
-            command=COMMAND[0], args=COMMAND[1:], env=environ, cwd=ROOT
-        )
-        clients = [
-            await stack.enter_async_context(Client(server)) for _ in range(CLIENTS)
-        ]
+        server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environ, cwd=ROOT)
+        clients = [await stack.enter_async_context(Client(server)) for _ in range(CLIENTS)]
         began = told = time.monotonic()
         done = 0
         while (now := time.monotonic()) - began < minutes * 60:

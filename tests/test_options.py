@@ -34,9 +34,7 @@ def launch(
     )
 
 
-def test_help_says_what_there_is_in_few_lines(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_help_says_what_there_is_in_few_lines(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         read_options(["--help"])
     assert caught.value.code == 0
@@ -46,9 +44,7 @@ def test_help_says_what_there_is_in_few_lines(
     assert len(written.splitlines()) < 20
 
 
-def test_what_is_no_argument_is_a_wrong_usage(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_what_is_no_argument_is_a_wrong_usage(capfd: pytest.CaptureFixture[str]) -> None:
     done = in_terminal([*COMMAND, "--chek"])
     assert (done.returncode, done.stdout) == (2, "")
     assert "unrecognized arguments: --chek" in done.stderr
@@ -94,9 +90,7 @@ def test_a_reader_that_is_gone_and_a_closed_stdin_leave_no_traceback(
     assert len(done.stderr.splitlines()) == status
 
 
-def test_it_only_watches_when_told_to(
-    configured: dict[str, str], demo: Cluster
-) -> None:
+def test_it_only_watches_when_told_to(configured: dict[str, str], demo: Cluster) -> None:
     with Server([*COMMAND, "--watch-only"], configured) as server:
         server.send("tools/list", id=1)
         tools = server.answer(1)["result"]["tools"]
@@ -112,9 +106,7 @@ def test_it_only_watches_when_told_to(
         assert server.leaves_within(1)
 
 
-def test_a_person_at_a_terminal_is_told_what_it_waits_for(
-    configured: dict[str, str],
-) -> None:
+def test_a_person_at_a_terminal_is_told_what_it_waits_for(configured: dict[str, str]) -> None:
     """One line on stderr; a client, which has pipes, gets none."""
     ours, theirs = pty.openpty()
     with launch(configured, stdin=theirs) as process:

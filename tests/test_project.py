@@ -24,6 +24,24 @@ SOURCES = {
 TREES = {name: ast.parse(source) for name, source in SOURCES.items()}
 
 
+# From the top to the bottom; those on one line do not know each other.
+LAYERS = {
+    name: depth
+    for depth, names in enumerate(
+        (
+            "server",
+            "arguments calls cli",
+            "client",
+            "lists power",
+            "proxmox",
+            "config",
+            "errors models",
+        )
+    )
+    for name in names.split()
+}
+
+
 def imports(name: str) -> set[str]:
     """What a module imports; of ours `src.x.y` as x.y."""
     found: set[str] = set()
@@ -53,13 +71,18 @@ def between_packages() -> set[tuple[str, str]]:
 
 def test_no_module_and_no_package_is_too_large_to_be_read() -> None:
     for name, source in SOURCES.items():
-        assert len(source.splitlines()) <= 300, name
+        assert len(source.splitlines()) <= 350, name
         for node in ast.walk(TREES[name]):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno
-                assert node.end_lineno - node.lineno < 50, (name, node.name)
+                assert node.end_lineno - node.lineno < 45, (name, node.name)
     for package in SRC.glob("*/__init__.py"):
         assert len(list(package.parent.glob("*.py"))) <= 9, package
+
+
+def test_a_package_imports_only_from_those_below_it() -> None:
+    for above, below in between_packages() - {("__init__", "__init__")}:
+        assert LAYERS[above] < LAYERS[below], f"{above} imports {below}"
 
 
 @pytest.mark.parametrize("graph", [arrows, between_packages])
@@ -130,9 +153,7 @@ def test_the_top_level_is_the_plans() -> None:
     if not shutil.which("git") or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     command = ["git", "ls-files"]
-    listed = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert {name.split("/")[0] for name in listed.stdout.split()} == {
         *(".ci", ".dockerignore", ".env.example", ".gitignore", "Dockerfile"),
         *("README.md", "docker-compose.yml", "requirements.txt", "src", "tests"),
@@ -227,8 +248,6 @@ def test_the_readme_can_be_read_in_one_sitting() -> None:
 
 def test_the_links_within_the_readme_lead_somewhere() -> None:
     titles = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    anchors = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles
-    }
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     for link in re.findall(r"\]\(#([^)]+)\)", README):
         assert link in anchors

@@ -75,9 +75,7 @@ for path in sorted(RECORDINGS.glob("*.json")):
     SCENES[path.stem] = [power("", recorded)] if recorded.get("action") else []
 
 
-def variant(
-    name: str, title: str, **how: Any
-) -> Callable[[Callable[[Row], Any]], None]:
+def variant(name: str, title: str, **how: Any) -> Callable[[Callable[[Row], Any]], None]:
     """One more call of the recording's action, the recording changed by a function."""
 
     def register(edit: Callable[[Row], Any]) -> None:
@@ -102,9 +100,7 @@ def resources(title: str, row: str, **changes: Any) -> Scene:
     recorded = recording("lists")
     for path, answer in recorded["before"].items():
         if path.startswith("/cluster/resources"):
-            answer["data"] = [
-                r | changes if r["id"] == row else r for r in answer["data"]
-            ]
+            answer["data"] = [r | changes if r["id"] == row else r for r in answer["data"]]
     return Scene(title, recorded, "list_infrastructure", {}, 0)
 
 
@@ -128,9 +124,7 @@ SCENES["lists"] += [
         for state in ("io-error", "guest-panicked", "internal-error", "suspended")
     ),
     resources("a storage is not active", "storage/pve2/local", status="unknown"),
-    resources(
-        "a storage is full", "storage/pve2/local", disk=260 << 30, maxdisk=270 << 30
-    ),
+    resources("a storage is full", "storage/pve2/local", disk=260 << 30, maxdisk=270 << 30),
     resources("a node is in HA maintenance", "node/pve2", hastate="maintenance"),
     listed("a node has no machines", "list_machines", GONE, node="pve2"),
     listed("no machine is so", "list_machines", {}, node="pve2", status="paused"),
@@ -166,15 +160,10 @@ variant("ha-shutdown-ignored", "no HA manager carries it out, 3 s later again", 
     ha_does_nothing
 )
 for at in (5.0, 10.0, 30.0):
-    variant(
-        "ha-shutdown-ignored",
-        f"a start {at:.0f} s later",
-        at=at,
-        action={"action": "start"},
-    )(lambda _: None)
-variant("ha-start", "a stop 5 s later", at=5.0, action={"action": "shutdown"})(
-    lambda _: None
-)
+    variant("ha-shutdown-ignored", f"a start {at:.0f} s later", at=at, action={"action": "start"})(
+        lambda _: None
+    )
+variant("ha-start", "a stop 5 s later", at=5.0, action={"action": "shutdown"})(lambda _: None)
 variant("ct-shutdown", "half a second later again", at=0.5)(lambda _: None)
 
 
@@ -197,9 +186,7 @@ def looks_fail(status: int) -> Callable[[Row], None]:
 
 
 for status in (500, 596):
-    variant("vm-start-fails", f"its task cannot be read at first ({status})")(
-        looks_fail(status)
-    )
+    variant("vm-start-fails", f"its task cannot be read at first ({status})")(looks_fail(status))
 
 
 @variant("vm-start", "the node dies 0.3 s after the request")
@@ -333,24 +320,12 @@ MANAGED = {"ha": {"managed": 1, "state": "started"}}
 IN_ERROR = {"ha": {"managed": 1, "state": "error"}}
 DOWN = {"status": "stopped", "qmpstatus": "stopped", "uptime": 0}
 for name, title, edits in (
-    (
-        "vm-start",
-        "its task ends with warnings",
-        [task("WARNINGS: 1", 1, ["odd clock"])],
-    ),
+    ("vm-start", "its task ends with warnings", [task("WARNINGS: 1", 1, ["odd clock"])]),
     ("vm-start", "its task has ended, and nothing is seen of it", [nothing_seen]),
     ("vm-stop", "its task does not end", [task(None), nothing_seen]),
     ("vm-stop", "its task fails", [task("no lock"), nothing_seen]),
-    (
-        "vm-shutdown-ignored",
-        "it is given 10 s",
-        [task("powerdown failed - got timeout", 10)],
-    ),
-    (
-        "vm-reboot-ignored",
-        "it is given 10 s",
-        [task("powerdown failed - got timeout", 10)],
-    ),
+    ("vm-shutdown-ignored", "it is given 10 s", [task("powerdown failed - got timeout", 10)]),
+    ("vm-reboot-ignored", "it is given 10 s", [task("powerdown failed - got timeout", 10)]),
     ("ha-start", "HA needs longer", [nothing_seen]),
     ("vm-reboot", "HA manages it", [state(**MANAGED), nothing_seen]),
     ("vm-reboot", "HA has it in error", [state(**IN_ERROR)]),
@@ -496,6 +471,7 @@ def test_a_call_that_is_cancelled_before_the_post_sends_nothing(
                 group.start_soon(client.call_tool, "stop_machine", target)
                 await anyio.to_thread.run_sync(asked.wait, 5)
                 group.cancel_scope.cancel()
+            await client.list_tools()  # so the server has read that it is cancelled
             gone.set()
             await anyio.to_thread.run_sync(wait_for, lambda: "cancelled" in caplog.text)
 

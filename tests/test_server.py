@@ -185,11 +185,7 @@ unshared = pytest.mark.skipif(not unshare_works(), reason="unshare is not allowe
 
 @pytest.mark.parametrize("how", ["EOF", "SIGTERM", "SIGINT"])
 @pytest.mark.parametrize(
-    "wrapper",
-    [
-        pytest.param((), id="alone"),
-        pytest.param(AS_PID_1, marks=unshared, id="as-pid-1"),
-    ],
+    "wrapper", [pytest.param((), id="alone"), pytest.param(AS_PID_1, marks=unshared, id="as-pid-1")]
 )
 def test_it_leaves_within_a_second_when_told_though_it_is_busy(
     start: Start, demo: Cluster, how: str, wrapper: tuple[str, ...]

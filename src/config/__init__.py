@@ -1,6 +1,7 @@
 """What the user sets: the five PROXMOX_* variables.
 
-`settings` reads and checks all five at once, from the environment or from the .env that
-`env_file` has read, and names each mistake with its cure. `ca_file` finds out whether there
-is a certificate in the file that PROXMOX_VERIFY_SSL names, before anything is contacted.
+`settings` reads and checks all five at once, from the environment and from the .env file
+that `env_file` parses, and names each mistake with its cure. `ca_file` checks the file that
+PROXMOX_VERIFY_SSL names before anything is contacted. `files` reads both kinds of file and
+tells why one cannot be read.
 """

@@ -1,85 +1,86 @@
-"""The file .env in the working directory, by python-dotenv's rules."""
-
-from __future__ import annotations
+"""The .env file in the working directory, parsed by python-dotenv's rules."""
 
 import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from dotenv.parser import parse_stream
 
+from src.config.files import Fault, Unreadable, read_file
 from src.errors import ProxmoxError
+
+CURES: dict[Fault, str] = {
+    "folder": "Remove it",
+    "special": "Replace it by a regular file",
+    "UTF-16": "Save it as UTF-8",
+}
 
 
 @dataclass(frozen=True)
 class EnvFile:
-    """The file .env as it was read."""
+    """The .env file as it was read."""
 
     path: str = ""
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
-    there: bool = False
-    unread: tuple[int, ...] = ()  # lines that are no NAME=value
+    exists: bool = False
+    malformed: tuple[int, ...] = ()  # the lines that are not NAME=value
     problem: ProxmoxError | None = None  # why it cannot be read
 
     @classmethod
-    def read(cls) -> EnvFile:
+    def read(cls) -> Self:
+        """Read .env. A file that cannot be read is its `problem`, a missing one is none."""
         try:
             path = os.path.abspath(".env")
         except OSError:  # the working directory is gone
             return cls(".env")
         try:
-            if os.path.exists(path) and not os.path.isfile(path):
-                kind = "a folder" if os.path.isdir(path) else "no regular file"
-                return _unreadable(path, f"it is {kind}", "Remove it")
-            with open(path, "rb") as file:
-                raw = file.read()
-            found = list(parse_stream(io.StringIO(raw.decode())))
-        except FileNotFoundError:
-            return cls(path)
+            bindings = list(parse_stream(io.StringIO(read_file(path).decode())))
+        except Unreadable as error:
+            if error.fault == "missing":
+                return cls(path)
+            cure = CURES.get(error.fault, "Let this user read it and its folder")
+            return cls(path, problem=_problem(path, error.reason, cure))
         except UnicodeDecodeError:
-            utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-            kind = "UTF-16, as PowerShell's > writes it" if utf16 else "not UTF-8"
-            return _unreadable(path, f"it is {kind}", "Save it as UTF-8")
-        except OSError as error:
-            advice = "Let this user read it and its folder"
-            return _unreadable(path, str(error.strerror), advice)
-        values = {each.key: each.value or "" for each in found if each.key}
-        wrong = tuple(each.original.line for each in found if each.error)
-        return cls(path, values, True, wrong)
+            return cls(path, problem=_problem(path, "is not UTF-8", "Save it as UTF-8"))
+        values = {each.key: each.value or "" for each in bindings if each.key}
+        malformed = tuple(each.original.line for each in bindings if each.error)
+        return cls(path, values, True, malformed)
 
     @property
     def about(self) -> str:
-        """What was read, for those who look for a mistake."""
+        """Say what was read, for a person who looks for a mistake."""
         if self.problem:
             return str(self.problem)
         if not self.path:
             return ""
-        if not self.there:
+        if not self.exists:
             return (
-                f"Only the environment was read, for there is no {self.path} (docker run: "
+                f"Only the environment was read, because {self.path} does not exist (docker run: "
                 "--env-file)."
             )
-        lines = ", ".join(map(str, self.unread))
-        unread = f" Line {lines} of it is no NAME=value." if lines else ""
-        return f"The environment, which wins, and {self.path} were read.{unread}"
+        lines = ", ".join(map(str, self.malformed))
+        ignored = f" Line {lines} of it is not NAME=value." if lines else ""
+        return (
+            f"Settings were read from {self.path} and from the environment, which takes "
+            f"precedence.{ignored}"
+        )
 
 
-def _unreadable(path: str, reason: str, advice: str) -> EnvFile:
-    problem = ProxmoxError(
-        f"The file {path} cannot be read: {reason}",
-        f"{advice}, or set the variables in the environment.",
+def _problem(path: str, reason: str, cure: str) -> ProxmoxError:
+    return ProxmoxError(
+        f"The file {path} {reason}", f"{cure}, or set the variables in the environment."
     )
-    return EnvFile(path, problem=problem)
 
 
 def as_dotenv_reads(value: str) -> str:
-    """The value without what `docker --env-file` leaves on it: quotes, a comment, CR."""
+    """Remove what `docker --env-file` leaves on a value: quotes, a comment, CR."""
     value = value.strip()
     if "\n" in value:
         return value
     (binding, *_) = parse_stream(io.StringIO(f"X={value}"))
     if not binding.error:
         return binding.value or ""
-    pair = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if pair else value
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value

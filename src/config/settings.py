@@ -1,18 +1,17 @@
-"""The five PROXMOX_* variables, from the environment or from .env."""
-
-from __future__ import annotations
+"""The five PROXMOX_* variables, read from the environment and from .env."""
 
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 from urllib.parse import urlsplit
 
 from src.config.ca_file import wrong_with
 from src.config.env_file import EnvFile, as_dotenv_reads
 from src.errors import ProxmoxError
 
-PLACEHOLDERS = {  # .env.example's: copied and left as they are, they count as missing
+PLACEHOLDERS = {  # the values in .env.example, which count as missing
     "PROXMOX_URL": "https://your-proxmox-host:8006",
     "PROXMOX_USER": "your-user@pve",
     "PROXMOX_TOKEN_ID": "your-token-id",
@@ -26,18 +25,18 @@ EXPECTED = {  # name: pattern, example
     "PROXMOX_TOKEN_SECRET": (r'["-;?-~]+', "12345678-1234-1234-1234-1234567890ab"),
 }
 SECRET, VERIFY = "PROXMOX_TOKEN_SECRET", "PROXMOX_VERIFY_SSL"
-# What a client, a shell or a template should have replaced.
+# A variable that a client, a shell or a template did not expand.
 UNEXPANDED = r"\$\{[\w:.-]+\}|\$[A-Z_][A-Z0-9_]+|%[A-Za-z_]\w*%|\{\{.*\}\}"
 UUID = r"\w{8}-\w{4}-\w{4}-\w{4}-\w{12}"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the API is and who asks. Made by `from_env`; its repr hides the secret."""
+    """Where the API is and who asks. Made by `from_env`. Its repr hides the secret."""
 
     host: str
     port: int
-    prefix: str  # of the path, behind a reverse proxy
+    prefix: str  # of the API's path behind a reverse proxy
     user: str
     token_name: str
     token_secret: str = field(repr=False)
@@ -53,12 +52,10 @@ class Settings:
         return f"{self.user}!{self.token_name}"
 
     @classmethod
-    def from_env(
-        cls, environ: Mapping[str, str], file: EnvFile | None = None
-    ) -> Settings:
-        """Read the five PROXMOX_* variables; those of the environment win over a file's.
+    def from_env(cls, environ: Mapping[str, str], file: EnvFile | None = None) -> Self:
+        """Read the five PROXMOX_* variables. The environment takes precedence over a file.
 
-        Raises ProxmoxError naming each variable that is missing or malformed.
+        Raises ProxmoxError, which names each variable that is missing or malformed.
         """
         file = file or EnvFile()
         if file.problem and not EXPECTED.keys() <= environ.keys():
@@ -72,39 +69,39 @@ class Settings:
         if owner and user and owner != user:
             problems.append(
                 f"PROXMOX_TOKEN_ID names a token of {owner[:64]}, but PROXMOX_USER is "
-                f"{user[:64]}: use the token's owner"
+                f"{user[:64]}: set PROXMOX_USER to the token's owner"
             )
         verify_ssl = _parse_verify(given[VERIFY], problems)
         if problems:
-            said = "; ".join(problems)
-            raise ProxmoxError(f"The server is not configured. {said}", file.about)
+            cause = f"The server is not configured. {'; '.join(problems)}"
+            raise ProxmoxError(cause, file.about)
         return cls(host, port, prefix, user, token_name, values[SECRET], verify_ssl)
 
 
 def describe(environ: Mapping[str, str], file: EnvFile) -> list[tuple[str, str, str]]:
-    """Name, value (never the secret) and origin of each of the five."""
+    """Return the name, value (never the secret) and origin of each of the five."""
     lines = []
     for name, value in _given(environ, file).items():
         origin = file.path if name in file.values else ""
         origin = "the environment" if name in environ else origin
         pattern, _ = EXPECTED.get(name, (".*", ""))
         hidden = name == SECRET or not re.fullmatch(pattern, value)
-        shown = "set, not shown" if hidden else _shown(value)
+        shown = "set, not shown" if hidden else _printable(value)
         lines.append((name, shown if value else "not set", origin))
     return lines
 
 
 def read_settings() -> Settings:
-    """Settings of .env in the working directory and of the environment, which wins.
+    """Read the settings from .env and from the environment, which takes precedence.
 
-    Raises ProxmoxError for a file that cannot be read, unless the environment has all
-    that is needed, and as `Settings.from_env`.
+    Raises ProxmoxError as `Settings.from_env` does, and for a file that cannot be read,
+    unless the environment has every variable that is needed.
     """
     return Settings.from_env(os.environ, EnvFile.read())
 
 
 def _given(environ: Mapping[str, str], file: EnvFile) -> dict[str, str]:
-    """The five as they were given, by the environment or else by the file."""
+    """Return the value of each of the five, from the environment or else from the file."""
     return {
         name: as_dotenv_reads(environ[name])
         if name in environ
@@ -113,26 +110,24 @@ def _given(environ: Mapping[str, str], file: EnvFile) -> dict[str, str]:
     }
 
 
-def _expected(
-    name: str, given: Mapping[str, str], file: EnvFile, problems: list[str]
-) -> str:
-    """The variable's value; "" and one problem more where that is not as it must be."""
+def _expected(name: str, given: Mapping[str, str], file: EnvFile, problems: list[str]) -> str:
+    """Return a variable's value, or "" after adding to `problems` what is wrong with it."""
     pattern, example = EXPECTED[name]
     value = given[name]
     wrong = ""
     if not value:
         wrong = "is missing"
         if file.values.get(name):
-            wrong += ": it is blank in the environment, which wins"
+            wrong += ": it is blank in the environment, which takes precedence"
     elif _is_the_examples(name, value):
-        wrong = f"is missing: it is still the example's, {value}"
+        wrong = f"is missing: it still has the example's value, {value}"
     elif unexpanded := _unexpanded(name, value):
         wrong = f"{unexpanded}: write the value itself"
     elif not re.fullmatch(pattern, value):
-        shown = "" if name in (SECRET, "PROXMOX_TOKEN_ID") else f" ({_shown(value)})"
-        wrong = f"is malformed{shown}"
+        hidden = name in (SECRET, "PROXMOX_TOKEN_ID")
+        wrong = f"is malformed{'' if hidden else f' ({_printable(value)})'}"
     elif name == "PROXMOX_TOKEN_ID" and re.search(f"(^|!){UUID}$", value):
-        wrong = "has the form of a secret: it is the token's name"
+        wrong = "looks like a secret: it must be the token's name"
     if wrong:
         problems.append(f"{name} {wrong}, e.g. {example}")
     return "" if wrong else value
@@ -140,22 +135,24 @@ def _expected(
 
 def _is_the_examples(name: str, value: str) -> bool:
     return value == PLACEHOLDERS[name] or (
-        name == "PROXMOX_URL"
-        and re.search("//your-proxmox-host([:/]|$)", value) is not None
+        name == "PROXMOX_URL" and re.search("//your-proxmox-host([:/]|$)", value) is not None
     )
 
 
 def _unexpanded(name: str, value: str) -> str:
-    """Where a variable still stands in a value; of the secret, only where it is all."""
+    """Return what to say of a value in which a variable was not expanded, or "".
+
+    A secret may contain such characters, so there it must be the whole value.
+    """
     look = re.fullmatch if name == SECRET else re.search
     if not look(UNEXPANDED, value):
         return ""
-    shown = value if name == SECRET else _shown(value)
-    return f"is {shown}, where a variable was not expanded"
+    shown = value if name == SECRET else _printable(value)
+    return f"is {shown}: the client did not expand the variable"
 
 
-def _shown(value: str) -> str:
-    """A value as it was read, cut, and without a password or a secret in it."""
+def _printable(value: str) -> str:
+    """Return a value as it was read, shortened, and without a password or a secret."""
     value = re.sub(r"\?.*", "?***", re.sub(":.*@", ":***@", value))
     value = re.sub(UUID, "***", value)
     value = value if len(value) <= 80 else f"{value[:77]}..."
@@ -163,7 +160,7 @@ def _shown(value: str) -> str:
 
 
 def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
-    """Host, port and path prefix; one problem more where it is no address of an API."""
+    """Return host, port and path prefix, after adding to `problems` what is wrong."""
     if not url:
         return "", 0, ""
     example = "e.g. https://pve.example.com"
@@ -171,7 +168,7 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        problems.append(f"PROXMOX_URL is not a URL ({_shown(url)}), {example}")
+        problems.append(f"PROXMOX_URL is not a URL ({_printable(url)}), {example}")
         return "", 0, ""
     prefix = parts.path.strip("/").removesuffix("api2/json").rstrip("/")
     label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -183,37 +180,38 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
         or "@" in parts.netloc
         or port == 0
         or not re.fullmatch(rf"{label}(\.{label})*\.?|[0-9a-f:]+[0-9.]*", host)
-        or not re.fullmatch(
-            r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*", prefix and f"/{prefix}"
-        )
+        or not re.fullmatch(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*", prefix and f"/{prefix}")
     ):
-        wrong = f"is not https://host:port ({_shown(url)})"
+        wrong = f"is not https://host:port ({_printable(url)})"
     if wrong:
         problems.append(f"PROXMOX_URL {wrong}, {example}")
     return host, port or 8006, prefix
 
 
 def _parse_verify(value: str, problems: list[str]) -> bool | str:
-    """Whether the certificate is checked, or the path of the CA file to check it by."""
+    """Return whether to verify the certificate, or the path of the CA file to do it with.
+
+    Adds to `problems` what is wrong with it.
+    """
     value = value or "true"
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
     path = os.path.expanduser(value)
-    said = _shown(value) + (f" ({path})" if path != value else "")
+    shown = _printable(value) + (f" ({path})" if path != value else "")
     wrong = ""
     if "BEGIN CERTIFICATE" in value:
-        wrong = "is a certificate: it is the path of one's file"
+        wrong = "contains a certificate: it must be the path of a certificate file"
     elif unexpanded := _unexpanded(VERIFY, value):
         wrong = f"{unexpanded}: write the path itself"
     elif re.search(r"[\x00-\x1f\x7f]", value):
         wrong = (
-            f"is {said}, which has a control character in it, as \\n and \\t are in double "
-            "quotes: write the path with forward slashes"
+            f"is {shown}, which contains a control character, because \\n and \\t mean one in "
+            "double quotes: write the path with forward slashes"
         )
     elif not re.search(r"[/\\.]", value) and not os.path.exists(path):
-        wrong = f"is {said}, neither true nor false nor the path of a CA file"
+        wrong = f"is {shown}, which is neither true nor false nor the path of a CA file"
     elif problem := wrong_with(path):
-        wrong = f"is {said}, which {problem}"
+        wrong = f"is {shown}, which {problem}"
     if wrong:
         problems.append(f"{VERIFY} {wrong}")
     return path

@@ -1,7 +1,8 @@
-"""The three lists: what there is in the cluster, and how it is.
+"""The three lists: what the cluster consists of, and whether anything is wrong.
 
-`ask_nodes` asks every node at once, `merge` puts what they say over what the cluster
-broadcasts, `filters` narrow the machines, `attention` finds what a person should look at,
-and `notes` has the tally and what could not be had. `texts` has a line for each row,
-`answers` the whole that the model and programs read, cut where it is too long.
+`ask_nodes` asks every node at once. `merge` overlays the cluster's broadcast with the
+nodes' own answers, and `filters` narrow the machines. `attention` finds what a person
+should look at, and `notes` give the totals and say what could not be read. `texts` writes a
+line for each row, and `answers` makes the text and the structured content of a tool from
+all that, and shortens both where they would be too long.
 """

@@ -1,6 +1,4 @@
-"""A list as it is answered: text and structured content, cut where they are too long."""
-
-from __future__ import annotations
+"""A tool's answer to a list: text and structured content, shortened if too long."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from itertools import accumulate
 from typing import Any
 
-from src.lists.texts import machine_line, node_line, storage_line, tally
+from src.lists.texts import count, machine_line, node_line, storage_line, tally
 from src.models import Infrastructure, Machine, Machines, Storages
 
 MAX_TEXT = 40_000  # characters: clients cut or refuse more
@@ -19,12 +17,13 @@ Answer = tuple[str, dict[str, Any]]
 
 
 def infrastructure_answer(found: Infrastructure) -> Answer:
-    """What needs attention, the notes, and a line a node."""
+    """Answer with what needs attention, the notes, and a line for each node."""
     lines = [node_line(node) for node in found.nodes]
     return _answer(found, "nodes", lines, top=attention_lines(found))
 
 
 def attention_lines(found: Infrastructure) -> list[str]:
+    """Return what needs attention. notes[0] is the head, further ones are what is missing."""
     if found.attention:
         return ["Needs attention:", *(f"- {line}" for line in found.attention)]
     seen = " that could be seen" if found.notes[1:] else ""
@@ -32,7 +31,7 @@ def attention_lines(found: Infrastructure) -> list[str]:
 
 
 def machines_answer(found: Machines) -> Answer:
-    """The notes, and a line a machine; too many to fit are counted by node."""
+    """Answer with the notes and a line for each machine. Count those left out by node."""
     by_node: dict[str, list[Machine]] = {}
     for machine in found.machines:
         by_node.setdefault(machine.node, []).append(machine)
@@ -42,16 +41,15 @@ def machines_answer(found: Machines) -> Answer:
         [machine_line(machine) for machine in found.machines],
         columns=[COLUMNS] if found.machines else [],
         summary=[f"{name}: {tally(by_node[name])}" for name in sorted(by_node)],
-        then="Narrow the list by node, status or name to see them.",
+        advice="Narrow the list by node, status or name to see them.",
     )
 
 
 def storages_answer(found: Storages) -> Answer:
-    """The notes, and a line a storage."""
+    """Answer with the notes and a line for each storage."""
     lines = [storage_line(storage) for storage in found.storages]
-    return _answer(
-        found, "storages", lines, then="Those that are shown are the fullest."
-    )
+    advice = "The fullest are shown."
+    return _answer(found, "storages", lines, advice=advice)
 
 
 def _answer(
@@ -61,19 +59,19 @@ def _answer(
     top: Sequence[str] = (),
     columns: Sequence[str] = (),
     summary: Sequence[str] = (),
-    then: str = "",
+    advice: str = "",
 ) -> Answer:
-    """The text, with `lines` for the rows of found's `key`, and the structured content.
+    """Return the text and the structured content. `lines` are the rows of found's `key`.
 
-    Where not all rows fit, `summary` stands for those left out, and `then` says how to
-    see them.
+    If not all rows fit, add `summary` in their place and `advice` on how to see them.
     """
     whole = lean(found)
 
     def notes(shown: int) -> list[str]:
         if shown == len(lines):
             return list(found.notes)
-        more = f"{len(lines) - shown:,} more rows are not shown. {then}"
+        left = len(lines) - shown
+        more = f"{count(left, 'more row')} {'is' if left == 1 else 'are'} not shown. {advice}"
         return [*found.notes, *summary, more]
 
     def text(shown: int) -> str:
@@ -91,7 +89,7 @@ def _answer(
 
 
 def _most(room: int, sizes: list[int], write: Callable[[int], str]) -> int:
-    """How many rows of these sizes can be written in so many characters."""
+    """Return how many rows of these sizes fit into `room` characters."""
     if len(write(len(sizes))) <= room:
         return len(sizes)
     left = room - len(write(0))
@@ -99,8 +97,10 @@ def _most(room: int, sizes: list[int], write: Callable[[int], str]) -> int:
 
 
 def lean(value: Any) -> Any:
-    """Dataclasses as objects, tuples as lists; a machine, of which there are many,
-    without the keys that hold their default."""
+    """Turn dataclasses into objects and tuples into lists.
+
+    Machines are many, so they are written without the keys that have their default value.
+    """
     if isinstance(value, list | tuple):
         return [lean(each) for each in value]
     if isinstance(value, float) and value.is_integer():
@@ -110,11 +110,10 @@ def lean(value: Any) -> Any:
     return {
         field.name: lean(found)
         for field in fields(value)
-        if (found := getattr(value, field.name)) != field.default
-        or not isinstance(value, Machine)
+        if (found := getattr(value, field.name)) != field.default or not isinstance(value, Machine)
     }
 
 
 def _json(value: Any) -> str:
-    """As it is sent: without blanks, and as plain text."""
+    """Write JSON as it is sent: without blanks, and without escapes."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

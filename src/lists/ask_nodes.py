@@ -1,6 +1,4 @@
-"""Every node at once, none waited for too long."""
-
-from __future__ import annotations
+"""Ask every node at once, and wait for none too long."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -10,23 +8,22 @@ from functools import partial
 from typing import Any
 
 from src.errors import ProxmoxError
+from src.lists.texts import count
 from src.proxmox.api import Api, check_target
-from src.proxmox.deadline import Progress, time_left, within
+from src.proxmox.deadline import LIST_TIMEOUT, Progress, time_left, within
 from src.proxmox.no_answer import too_slow
 from src.proxmox.refusals import unknown_node
 from src.proxmox.rows import Row
 from src.proxmox.transport import MAX_REQUESTS
-
-LIST_PATIENCE = 10.0  # a node that has not answered by then counts as not answering
 
 
 @dataclass(frozen=True)
 class Answers:
     """What the cluster and its nodes answered in time.
 
-    `nodes` has the rows of /nodes by name, `offline` those of the wanted nodes that are;
-    `live` the answers by (node, path), `errors` the first one of each node that failed;
-    `cluster` the rows of /cluster/{path} by path, `cluster_errors` why some did not come.
+    `nodes` has the rows of /nodes by name, `offline` the names of those asked for that are
+    offline. `live` has the nodes' answers by (node, path), `errors` the first error of each
+    node. `cluster` has the rows of /cluster/{path} by path, `cluster_errors` the errors.
     """
 
     nodes: dict[str, Row]
@@ -38,20 +35,21 @@ class Answers:
 
     @property
     def resources(self) -> list[Row]:
+        """The rows of /cluster/resources, none if they could not be read."""
         return self.cluster.get("resources", [])
 
     def by_node(self) -> dict[str, Any]:
-        """The answers of the nodes where each was asked for one path."""
+        """Return the answers by node, if each node was asked for one path only."""
         return {node: answer for (node, _), answer in self.live.items()}
 
     @property
     def silent(self) -> set[str]:
-        """The nodes that should have answered and did not answer anything."""
+        """The nodes that should have answered and sent no answer at all."""
         lost = {node for node, error in self.errors.items() if error.answer_lost}
         return lost - self.by_node().keys()
 
     def raise_if_empty(self) -> None:
-        """Raise what went wrong where nothing at all could be had."""
+        """Raise the first ProxmoxError if nothing at all could be read."""
         if self.cluster_errors and self.errors and not self.live:
             raise next(iter(self.cluster_errors.values()))
 
@@ -64,14 +62,14 @@ def ask_nodes(
     patience: float | None = None,
     progress: Progress | None = None,
 ) -> Answers:
-    """Ask /nodes/{node}/{path} of every node that is not offline, or of one.
+    """GET /nodes/{node}/{path} from every node that is not offline, or from one.
 
-    /nodes is asked first, and each /cluster/{path} of `cluster`, with its parameters,
-    beside it. Raises ProxmoxError where /nodes fails, and for a node that is not there.
+    GET /nodes comes first, beside GET /cluster/{path} with its parameters for each path of
+    `cluster`. Raises ProxmoxError if /nodes fails, and for a node that does not exist.
     """
     if only is not None:
-        check_target(only.replace(".", "-"))  # a full name is no node, but no harm
-    patience = patience or LIST_PATIENCE
+        check_target(only.replace(".", "-"))  # a full name is harmless: it is not found
+    patience = patience or LIST_TIMEOUT
     pool = ThreadPoolExecutor(MAX_REQUESTS)
 
     def ask(call: Callable[..., Any], *args: Any, **params: str) -> Future[Any]:
@@ -85,13 +83,10 @@ def ask_nodes(
                 for path, params in cluster.items()
             }
             wait([listing], patience)
-            rows = _result(listing, api, patience)
-            nodes = {str(row["node"]): row for row in rows if row.get("node")}
-            if only is not None and only not in nodes:
-                raise unknown_node(only, nodes)
+            nodes = _by_name(_result(listing, api, patience), only)
             wanted = sorted(nodes) if only is None else [only]
             offline = {n for n in wanted if nodes[n].get("status") == "offline"}
-            # By path, so that nodes that hang cannot keep the others from being asked.
+            # By path first, so that nodes that hang cannot hold up the others.
             asked = {
                 (name, path): ask(_ask, api, name, path)
                 for path in paths
@@ -100,9 +95,16 @@ def ask_nodes(
             }
             _wait([*beside.values(), *asked.values()], progress)
         finally:
-            # What hangs ends by its own timeout; nobody waits for it.
+            # Do not wait for requests that hang: they time out by themselves.
             pool.shutdown(wait=False, cancel_futures=True)
     return _collect(api, Answers(nodes, offline), asked, beside, patience)
+
+
+def _by_name(rows: list[Row], only: str | None) -> dict[str, Row]:
+    nodes = {str(row["node"]): row for row in rows if row.get("node")}
+    if only is not None and only not in nodes:
+        raise unknown_node(only, nodes)
+    return nodes
 
 
 def _collect(
@@ -112,7 +114,7 @@ def _collect(
     beside: Mapping[str, Future[list[Row]]],
     patience: float,
 ) -> Answers:
-    """The answers with what has ended; what has not is too slow."""
+    """Add the results of what has ended. What has not is an error."""
     for (name, path), future in asked.items():
         try:
             answers.live[name, path] = _result(future, api, patience, name)
@@ -134,24 +136,24 @@ def _ask(api: Api, node: str, path: str) -> Any:
     try:
         return api.rows(resource, node)
     except ProxmoxError as error:
-        # A VM that vanishes, a container that is being killed fail a whole list, once.
+        # A VM that vanishes or a container that is being killed fails a whole list once.
         if error.code != 500 or path == "storage":
             raise
         return api.rows(resource, node)
 
 
 def _wait(futures: Collection[Future[Any]], progress: Progress | None) -> None:
-    """Wait for all, to the deadline, and tell about it every second."""
+    """Wait for all until the deadline, and report progress every second."""
     patience = time_left()
     pending = set(futures)
     while pending and (left := time_left()) > 0:
         pending = wait(pending, min(1.0, left)).not_done
         if pending and progress:
-            doing = f"{len(pending)} answers are missing"
-            progress(round(patience - time_left()), round(patience), doing)
+            waiting = f"waiting for {count(len(pending), 'more answer')}"
+            progress(round(patience - time_left()), round(patience), waiting)
 
 
 def _result(future: Future[Any], api: Api, seconds: float, node: str = "") -> Any:
     if not future.done() or future.cancelled():
-        raise too_slow(api.settings, seconds, node)
+        raise too_slow(api.settings, api.network, seconds, node)
     return future.result()

@@ -1,26 +1,25 @@
-"""What a person should look at, the worst first: pure functions."""
-
-from __future__ import annotations
+"""What a person should look at, worst first: pure functions."""
 
 from collections.abc import Iterable
 
 from src.lists.merge import merge_machines, merge_storages
+from src.lists.texts import not_active
 from src.models import Node
 from src.proxmox.rows import Row, clean
 
 MAX_LINES = 20
 FULL = 0.9
-# A paused or suspended VM is so by intent; in these states QEMU has stopped the guest.
+# Somebody has paused or suspended a VM on purpose. In these states QEMU stopped the guest.
 FROZEN = ("io-error", "internal-error", "guest-panicked", "watchdog", "shutdown")
 
 
 def needs_attention(
     nodes: list[Node], quorate: bool | None, silent: Iterable[str], resources: list[Row]
 ) -> list[str]:
-    """No quorum, nodes that are off, silent or full, storages, HA errors, frozen guests.
+    """Return a line each for lost quorum, nodes, HA errors, frozen guests, storages.
 
-    `resources` is all of /cluster/resources, the machines and storages of which are up
-    to 15 s old.
+    `resources` are all rows of /cluster/resources. Their machines and storages are up to
+    15 s old.
     """
     offline = {node.node for node in nodes if node.status == "offline"}
     lines = []
@@ -36,8 +35,8 @@ def needs_attention(
     for machine in merge_machines(resources, {}, offline):
         if machine.ha == "error":
             lines.append(
-                f"HA has {machine.label} in the state error: it must be disabled in HA "
-                "and fixed first."
+                f"{machine.subject} is in the HA state error: disable it in HA and fix "
+                "the cause before HA can start it again."
             )
         if machine.status in FROZEN:
             lines.append(f"{machine.subject} is in state {machine.status}.")
@@ -50,7 +49,7 @@ def _about_node(node: Node, silent: bool) -> list[str]:
     if node.status == "offline":
         return [f"Node {node.node} is offline."]
     if silent:
-        return [f"Node {node.node} does not answer: it may just have died, or hang."]
+        return [f"Node {node.node} does not answer: it may have just died, or it hangs."]
     shares = (
         ("memory", node.memory_used, node.memory_total),
         ("root disk", node.disk_used, node.disk_total),
@@ -63,7 +62,7 @@ def _about_node(node: Node, silent: bool) -> list[str]:
 
 
 def _about_storages(resources: list[Row], offline: set[str]) -> list[str]:
-    """Storages that are full, and those that a node that is not offline cannot use."""
+    """Return a line for each storage that is full, or that an online node cannot use."""
     nodes = {str(row["node"]) for row in resources if row.get("node")}
     lines = [
         f"Storage {each.storage}{'' if each.shared else f' on {each.nodes[0]}'} is "
@@ -76,7 +75,4 @@ def _about_storages(resources: list[Row], offline: set[str]) -> list[str]:
         up = row.get("status") == "available" or row.get("node") in offline
         if row.get("type") == "storage" and not up:
             inactive.setdefault(clean(row.get("storage")), []).append(row["node"])
-    return lines + [
-        f"Storage {name} is not active on {', '.join(sorted(where))}."
-        for name, where in sorted(inactive.items())
-    ]
+    return lines + [not_active(*each) for each in sorted(inactive.items())]

@@ -1,6 +1,4 @@
-"""What list_machines can be asked for."""
-
-from __future__ import annotations
+"""Which machines a call of list_machines asks for."""
 
 from dataclasses import dataclass
 
@@ -9,25 +7,24 @@ from src.models import Machine
 
 @dataclass(frozen=True)
 class Filters:
-    """Which machines are wanted; None, and an empty name, is no filter."""
+    """The arguments of list_machines. None is no filter."""
 
     node: str | None = None
     status: str | None = None
-    name: str | None = None  # a part of the name or of a tag, in any case
+    name: str | None = None  # part of the name or of a tag, in upper or lower case
 
     def match(self, machine: Machine) -> bool:
+        """Whether the machine passes every filter."""
         part = (self.name or "").lower()
         return (
             self.node in (None, machine.node)
             and self.status in (None, machine.status)
-            and any(
-                part in word.lower() for word in (machine.name or "", *machine.tags)
-            )
+            and any(part in word.lower() for word in (machine.name or "", *machine.tags))
         )
 
     @property
     def words(self) -> str:
-        """on pve2 with status paused and name web"""
-        with_ = [f"{n} {v}" for n, v in vars(self).items() if v and n != "node"]
+        """Write " on pve2 with status paused and name web", or nothing."""
+        others = [f"{n} {v}" for n, v in vars(self).items() if v and n != "node"]
         where = f" on {self.node}" if self.node else ""
-        return where + (f" with {' and '.join(with_)}" if with_ else "")
+        return where + (f" with {' and '.join(others)}" if others else "")

@@ -1,11 +1,9 @@
-"""Many answers to one list: pure functions."""
-
-from __future__ import annotations
+"""Merge the answers of the cluster and its nodes into one list: pure functions."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from src.models import Machine, Node, NodeResources, Storage, Totals
+from src.models import KINDS, Machine, Node, NodeResources, Storage, Totals
 from src.proxmox.rows import (
     Row,
     flag,
@@ -19,7 +17,7 @@ from src.proxmox.rows import (
 
 
 def add_up(nodes: list[Node]) -> Totals:
-    """The totals of the online nodes; a sum over nothing is None."""
+    """Add up the online nodes. A sum without any known value is None."""
     online = [node for node in nodes if node.status == "online"]
     busy = [(n.cpu, n.cpus) for n in online if n.cpu is not None and n.cpus]
     weight = sum(cpus for _, cpus in busy)
@@ -39,15 +37,12 @@ def add_up(nodes: list[Node]) -> Totals:
 
 
 def merge_nodes(
-    rows: Mapping[str, Row],
-    live: Mapping[str, Row],
-    silent: Collection[str],
-    resources: list[Row],
+    rows: Mapping[str, Row], live: Mapping[str, Row], silent: Collection[str], resources: list[Row]
 ) -> list[Node]:
-    """The nodes of /nodes by name, with what those that answered say of themselves.
+    """Return the nodes by name: the rows of /nodes, overlaid with their own answers.
 
-    Those in `silent` are unknown, whatever /nodes says: the cluster needs 8 s to notice
-    a dead node, and a hung daemon it never notices. `resources` tell HA maintenance.
+    Those in `silent` are unknown, whatever /nodes says: the cluster notices a dead node
+    only after 8 s, and a hung daemon never. `resources` show HA maintenance.
     """
     leaving = {
         row.get("node")
@@ -59,8 +54,7 @@ def merge_nodes(
             Node(name, "unknown")
             if name in silent
             else _merge_node(
-                read_node(row),
-                read_node_resources(name, live[name]) if name in live else None,
+                read_node(row), read_node_resources(name, live[name]) if name in live else None
             ),
             maintenance=name in leaving,
         )
@@ -69,12 +63,10 @@ def merge_nodes(
 
 
 def _merge_node(node: Node, live: NodeResources | None) -> Node:
-    """A node of /nodes with its own live figures; its status and cpu stay."""
+    """Overlay a node of /nodes with its own live figures, but not its status and cpu."""
     if live is None:
         return node
-    known = {
-        key: value for key in vars(node) if (value := getattr(live, key)) is not None
-    }
+    known = {key: value for key in vars(node) if (value := getattr(live, key)) is not None}
     known["status"] = node.status
     if node.cpu is not None:
         known["cpu"] = node.cpu
@@ -82,18 +74,16 @@ def _merge_node(node: Node, live: NodeResources | None) -> Node:
 
 
 def merge_machines(
-    resources: list[Row],
-    live: Mapping[tuple[str, str], list[Row]],
-    offline: Collection[str],
+    resources: list[Row], live: Mapping[tuple[str, str], list[Row]], offline: Collection[str]
 ) -> list[Machine]:
-    """Every machine exactly once, by vm_id: its node's live row over its resource.
+    """Return every machine exactly once, by vm_id: its row of resources under its live one.
 
     `live` has the rows of /nodes/{node}/qemu and /lxc by (node, "qemu" or "lxc").
     """
     known: dict[int, Row] = {}
     for row in resources:
         vm_id = integer(row.get("vmid"))
-        if row.get("type") in ("qemu", "lxc") and row.get("node") and vm_id is not None:
+        if row.get("type") in KINDS and row.get("node") and vm_id is not None:
             known[vm_id] = row
     answered: dict[int, Row] = {}
     for (node, kind), rows in live.items():
@@ -101,25 +91,12 @@ def merge_machines(
             vm_id = integer(row.get("vmid"))
             if vm_id is None:
                 continue
-            # A machine that migrates between two answers is in both, or in none.
+            # A machine that migrates meanwhile may be in the answers of both nodes.
             if vm_id not in answered or known.get(vm_id, {}).get("node") == node:
                 answered[vm_id] = {**row, "node": node, "type": kind}
     return [
         read_machine(vm_id, answered.get(vm_id), known.get(vm_id, {}), offline)
         for vm_id in sorted(known.keys() | answered.keys())
-    ]
-
-
-def select_machines(
-    machines: list[Machine], status: str | None, name: str | None
-) -> list[Machine]:
-    """Those in this state, and with this in their name or in a tag, in any case."""
-    part = (name or "").lower()
-    return [
-        machine
-        for machine in machines
-        if status in (None, machine.status)
-        and any(part in word.lower() for word in (machine.name or "", *machine.tags))
     ]
 
 
@@ -129,16 +106,16 @@ def merge_storages(
     silent: Collection[str],
     offline: Collection[str],
 ) -> list[Storage]:
-    """Every storage once, a local one once a node, by name and node.
+    """Return every storage by name and node: a shared one once, a local one for each node.
 
-    `live` has the rows of /nodes/{node}/storage by node. Those of the nodes in `silent`
-    and `offline` are taken from `resources`.
+    `live` has the rows of /nodes/{node}/storage by node. The storages of nodes in `silent`
+    and `offline` come from `resources`.
     """
     storages = [
         read_storage(node, row)
         for node, rows in live.items()
         for row in rows
-        # Not enabled: disabled, or assigned to other nodes only.
+        # One that is not enabled is disabled, or assigned to other nodes only.
         if row.get("storage") and flag(row.get("enabled", 1))
     ]
     storages += [

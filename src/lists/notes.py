@@ -1,6 +1,4 @@
-"""What is said of a list as a whole: the tally, what it lacks and why. Pure functions."""
-
-from __future__ import annotations
+"""Notes about a list as a whole: its totals, what it lacks and why. Pure functions."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,7 +6,7 @@ from typing import Any
 from src.errors import ProxmoxError
 from src.lists.ask_nodes import Answers
 from src.lists.filters import Filters
-from src.lists.texts import count, percent, size, tally, tally_storages
+from src.lists.texts import count, not_active, percent, size, tally, tally_storages
 from src.models import Machine, Storage, Totals
 from src.proxmox.rows import flag
 
@@ -25,15 +23,14 @@ def about_nodes(
         head += f", CPU {percent(totals.cpu)} of {totals.cpus}"
     if totals.memory_total is not None:
         head += f", memory {size(totals.memory_total, totals.memory_used)}"
-    notes = _failed(answers.errors, "load, version and fresh figures are missing")
+    notes = _failed(answers.errors, "load, version and live figures are missing")
     error = answers.cluster_errors.get("status")
-    # Without the right to ask (403) both are null, as on a standalone host.
+    # Without the right to ask (403) both are null, as on a single host.
     if error and error.code != 403:
-        notes.append(f"The cluster's name and quorum are missing. {error.cause}")
+        notes.append(f"The cluster's name and quorum could not be read. {error.cause}")
     if error := answers.cluster_errors.get("resources"):
         notes.append(
-            "Storages and machines were not looked at for what needs attention. "
-            f"{error.cause}"
+            f"Storages and machines could not be checked for what needs attention. {error.cause}"
         )
     return _bounded([head, *notes])
 
@@ -64,15 +61,13 @@ def about_machines(
     return _bounded([head, *notes])
 
 
-def about_storages(
-    answers: Answers, storages: list[Storage], token_id: str
-) -> list[str]:
+def about_storages(answers: Answers, storages: list[Storage], token_id: str) -> list[str]:
     head = f"{count(len(storages), 'storage')}: {tally_storages(storages)}"
     notes = _missing(answers, "storages")
     if any(error.answer_lost for error in answers.errors.values()):
         notes.append(
-            "A node checks its storages one after another: a dead network storage (NFS, "
-            "CIFS) is the likely cause where only this list waits for a node."
+            "A node checks its storages one by one. If only this list waits for a node, the "
+            "likely cause is a dead network storage (NFS, CIFS)."
         )
     notes += _inactive_somewhere(storages, answers.by_node())
     if not storages and not answers.errors:
@@ -81,36 +76,36 @@ def about_storages(
 
 
 def _bounded(notes: list[str]) -> list[str]:
-    """At most MAX_NOTES, each cut to length: the rows need room as well."""
+    """Shorten the notes, and keep at most MAX_NOTES: the rows need room as well."""
     more = len(notes) - MAX_NOTES
     shown = [line[:MAX_NOTE] for line in notes[:MAX_NOTES]]
-    return [*shown, f"And {more:,} more notes."] if more > 0 else shown
+    return [*shown, f"And {count(more, 'more note')}."] if more > 0 else shown
 
 
 def _nothing(things: str, privilege: str, token_id: str) -> str:
-    """An empty answer may be a missing right."""
+    """Say that the cause of an empty list may be a missing right."""
     return (
-        f"Proxmox shows no {things} to the token {token_id}. If there are some, it "
-        f"lacks {privilege}: grant that to the user and, with privilege separation, to "
-        "the token as well."
+        f"Proxmox shows the token {token_id} no {things}. If there are any, it lacks "
+        f"{privilege}: grant that to the user and, with privilege separation, to the token "
+        "as well."
     )
 
 
 def _missing(answers: Answers, things: str) -> list[str]:
-    """What a list of machines or storages lacks."""
+    """Say what a list of machines or storages lacks."""
     notes = _failed(answers.errors, f"{things} there are shown as last known")
     for name in sorted(answers.offline):
         notes.append(f"{name} is offline: the state of its {things} is unknown.")
     if error := answers.cluster_errors.get("resources"):
         notes.append(
-            f"The cluster's broadcast is missing, and with it the {things} of nodes that "
-            f"did not answer. {error.cause}"
+            f"The cluster's own list could not be read, so the {things} of nodes that did "
+            f"not answer are missing. {error.cause}"
         )
     return notes
 
 
 def _failed(errors: Mapping[str, ProxmoxError], consequence: str) -> list[str]:
-    """A note for each kind of failure, naming the nodes that had it."""
+    """Return a note for each kind of failure, with the names of its nodes."""
     kinds: dict[int | str, list[str]] = {}
     for name in sorted(errors):
         kinds.setdefault(errors[name].code, []).append(name)
@@ -121,10 +116,8 @@ def _failed(errors: Mapping[str, ProxmoxError], consequence: str) -> list[str]:
     ]
 
 
-def _inactive_somewhere(
-    storages: Iterable[Storage], live: Mapping[str, Any]
-) -> list[str]:
-    """A note for each shared storage that some of its nodes can use and others cannot."""
+def _inactive_somewhere(storages: Iterable[Storage], live: Mapping[str, Any]) -> list[str]:
+    """Return a note for each shared storage that only some of its nodes can use."""
     notes = []
     for storage in storages:
         dead = [
@@ -136,7 +129,5 @@ def _inactive_somewhere(
             and not flag(row.get("active"))
         ]
         if storage.active and storage.shared and dead:
-            notes.append(
-                f"{storage.storage} is not active on {', '.join(sorted(dead))}."
-            )
+            notes.append(not_active(storage.storage, dead))
     return notes

@@ -1,8 +1,7 @@
-"""Figures in words, and a line for each row of a list: pure functions."""
-
-from __future__ import annotations
+"""Figures in words, and one line for each row of a list: pure functions."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from src.models import Machine, Node, Storage
 
@@ -10,7 +9,7 @@ STATES = {True: "active", False: "inactive", None: "unknown"}
 
 
 def size(total: float, used: float | None = None) -> str:
-    """12.4/62.7 GiB, or 62.7 GiB: in the unit that fits the total."""
+    """Write 12.4/62.7 GiB, or 62.7 GiB, in the unit that fits the total."""
     units = ((4, "TiB"), (3, "GiB"), (2, "MiB"))
     power, unit = next(((p, u) for p, u in units if total >= 1024**p), units[-1])
     part = "" if used is None else f"{used / 1024**power:.1f}/"
@@ -18,7 +17,7 @@ def size(total: float, used: float | None = None) -> str:
 
 
 def duration(seconds: int) -> str:
-    """12d 4h, 4h 10m, 10m 5s, 5s."""
+    """Write 12d 4h, 4h 10m, 10m 5s, 5s."""
     minutes, s = divmod(seconds, 60)
     hours, m = divmod(minutes, 60)
     d, h = divmod(hours, 24)
@@ -31,11 +30,12 @@ def percent(fraction: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
+    """Write 1 node, 2 nodes."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def tally(machines: list[Machine]) -> str:
-    """230 running, 178 stopped, 1 paused, 2 unknown, 2 templates."""
+    """Write 230 running, 178 stopped, 1 paused, 2 unknown, 2 templates."""
     counts = Counter(m.status for m in machines if not m.template)
     order = {"running": 0, "stopped": 1, "unknown": 3}
     names = sorted(counts, key=lambda name: (order.get(name, 2), name))
@@ -45,9 +45,14 @@ def tally(machines: list[Machine]) -> str:
 
 
 def tally_storages(storages: list[Storage]) -> str:
-    """5 active, 1 inactive, 2 unknown."""
+    """Write 5 active, 1 inactive, 2 unknown."""
     counts = Counter(STATES[storage.active] for storage in storages)
     return ", ".join(f"{counts[s]:,} {s}" for s in STATES.values() if counts[s])
+
+
+def not_active(storage: str, nodes: Iterable[str]) -> str:
+    """Say that some nodes cannot use a storage."""
+    return f"Storage {storage} is not active on {', '.join(sorted(nodes))}."
 
 
 def node_line(node: Node) -> str:
@@ -72,9 +77,7 @@ def machine_line(machine: Machine) -> str:
         machine.node,
         machine.type,
         machine.status,
-        f"{percent(machine.cpu or 0)} of {cpus:g}"
-        if busy
-        else cpus and f"{cpus:g} CPU",
+        f"{percent(machine.cpu or 0)} of {cpus:g}" if busy else cpus and f"{cpus:g} CPU",
         total is not None and size(total, machine.memory_used if runs else None),
         runs and machine.uptime is not None and duration(machine.uptime),
         machine.template and "template",
@@ -99,5 +102,5 @@ def storage_line(storage: Storage) -> str:
 
 
 def _line(*figures: str | bool | float | list[float] | None) -> str:
-    """Those of the figures that are known."""
+    """Join the figures that are known."""
     return ", ".join(figure for figure in figures if isinstance(figure, str))

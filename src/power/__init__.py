@@ -1,6 +1,7 @@
-"""The power actions: start, stop, shutdown, reboot of one machine, and the truth of it.
+"""The power actions: start, stop, shut down or reboot one machine, and report truthfully.
 
 `action` reads from top to bottom: look, send once, follow. `guest` has the requests about
-one machine, `tasks` what Proxmox's tasks mean for it. `obstacles` says why nothing is sent,
-`outcome` waits for what becomes of it, and `advice` words that, with the next step.
+one machine, and `tasks` says what Proxmox's tasks mean for it. `obstacles` says why nothing
+is sent, `outcome` waits for what becomes of the action, and `advice` puts that into words,
+with the next step.
 """

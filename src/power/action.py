@@ -1,10 +1,8 @@
 """One power action: the look before it, the POST, and the audit trail.
 
-Two lines on stderr for an action that is sent, just before it and at its end; one for an
-action that is not.
+An action that is sent writes two lines to stderr, just before the POST and at its end. An
+action that is not sent writes one.
 """
-
-from __future__ import annotations
 
 import json
 import logging
@@ -14,17 +12,15 @@ from typing import get_args
 
 from src.errors import ProxmoxError
 from src.models import Action, PowerResult
-from src.power import advice, guest, obstacles, outcome
+from src.power import advice, guest, obstacles
 from src.power.outcome import Order, follow, refused
-from src.power.tasks import UnderWay, under_way
+from src.power.tasks import under_way
 from src.proxmox.api import Api
-from src.proxmox.deadline import Progress, within
+from src.proxmox.deadline import LOOK_TIMEOUT, POWER_TIMEOUT, Progress, within
 
 log = logging.getLogger("mcp-proxmox")
 
 Cancelled = Callable[[], bool]  # whether the client has gone away
-
-READ_PATIENCE = 30.0  # for what is read before the POST, so that it has time left
 
 
 def switch(
@@ -35,16 +31,17 @@ def switch(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> PowerResult:
-    """Carry the action out, 45 s in all. Raises ProxmoxError, also for what failed.
+    """Carry out the action and wait for its outcome, for POWER_TIMEOUT in all.
 
-    Nothing is sent once `cancelled` says so.
+    Sends nothing once `cancelled` returns true. Raises ProxmoxError if the action could
+    not be sent, was refused or failed, or if its outcome is unknown.
     """
     order: Order | None = None
     end = "failed unexpectedly"
     try:
         if action not in get_args(Action):
             raise obstacles.unknown_action(get_args(Action))
-        with within(outcome.POWER_PATIENCE):
+        with within(POWER_TIMEOUT):
             order = _look_before(api, node, vm_id, action, progress)
             result = _carry_out(api, order, cancelled or (lambda: False))
         end = result.message
@@ -59,30 +56,31 @@ def switch(
 def _look_before(
     api: Api, node: str, vm_id: int, action: Action, progress: Progress | None
 ) -> Order:
-    """The order, with what is under way. Raises ProxmoxError for what cannot work."""
-    with within(READ_PATIENCE):
-        try:
+    """Return the order, with what is under way. Raises ProxmoxError if it cannot work."""
+    try:
+        with within(LOOK_TIMEOUT):
             before = guest.read_state(api, guest.find_machine(api, node, vm_id))
-        except ProxmoxError as error:
-            raise obstacles.not_sent(error) from None
-        order = Order(action, before, progress, time.monotonic())
-        if not order.needless:
-            if wrong := obstacles.obstacle(before, action):
-                raise wrong
-            if action in ("start", "stop"):
-                return order  # at once: what stands in its way, its task will say
-        order.other = under_way(guest.read_tasks(api, before), before)
-        if action == "reboot" and not order.other and guest.has_quorum(api) is False:
-            raise obstacles.no_quorum(before)
-    return order
+            order = Order(action, before, progress, time.monotonic())
+            if not order.needless:
+                obstacles.check(before, action)
+                if action in ("start", "stop"):
+                    return order  # its task will say what else is wrong
+            order.other = under_way(guest.read_tasks(api, before), before)
+            if order.other and not order.needless:
+                obstacles.check_other(before, action, order.other)
+            elif action == "reboot" and guest.has_quorum(api) is False:
+                raise obstacles.no_quorum(before)
+            return order
+    except ProxmoxError as error:
+        raise obstacles.not_sent(error) from None
 
 
 def _carry_out(api: Api, order: Order, cancelled: Cancelled) -> PowerResult:
-    """Do nothing, wait for what is under way, or send it."""
+    """Do nothing, wait for what is under way, or send the action and follow it."""
     if order.needless:
         return _nothing_to_do(order)
-    if order.other:
-        _join(order, order.other)
+    if order.other:  # it does the same, and holds the lock that ours would need
+        order.task = order.other.upid
         return follow(api, order)
     try:
         _send(api, order, cancelled)
@@ -96,7 +94,7 @@ def _carry_out(api: Api, order: Order, cancelled: Cancelled) -> PowerResult:
 
 
 def _nothing_to_do(order: Order) -> PowerResult:
-    """The machine is as it should be: unless something under way will change that."""
+    """Return the machine as it is. Say so if something under way will change it."""
     before, other = order.before, order.other
     if other is None or other.leads_to == before.status:
         return order.result(before, obstacles.already(before))
@@ -105,40 +103,29 @@ def _nothing_to_do(order: Order) -> PowerResult:
     return order.result(before, message, finished=False)
 
 
-def _join(order: Order, other: UnderWay) -> None:
-    """Wait for what is under way, if it does the same: it would hold up ours."""
-    graceful = order.action == "shutdown" and other.action == "stop"
-    if other.action != order.action and not graceful:
-        raise obstacles.busy(order.before, order.action, other)
-    order.task = other.upid
-
-
 def _send(api: Api, order: Order, cancelled: Cancelled) -> None:
-    """POST the action, once."""
-    _refuse_cancelled(order, cancelled)
+    """POST the action once, or a forced stop again if Proxmox rejected a parameter."""
+    if cancelled():
+        raise obstacles.cancelled(order.before, order.action)
     _audit(order.action, order.before.vm_id, order.before.node, None, "is being sent")
     order.at = time.monotonic()
     if order.action == "stop" and not order.before.managed:
-        # A shutdown under way holds the guest's lock, on which a plain stop fails.
+        # A shutdown under way holds the guest's lock, and a plain stop would fail on it.
         overrule = {"overrule-shutdown": 1}
         try:
             order.task = guest.send_action(api, order.before, order.action, **overrule)
             return
         except ProxmoxError as error:
-            # PVE before 8.2 does not know the parameter, and HA does not allow it.
+            # PVE before 8.2 does not know the parameter, and HA rejects it.
             if error.code != 400:
                 raise
-        _refuse_cancelled(order, cancelled)
+        if cancelled():
+            raise obstacles.cancelled_after_refusal(order.before, order.action)
     order.task = guest.send_action(api, order.before, order.action)
 
 
-def _refuse_cancelled(order: Order, cancelled: Cancelled) -> None:
-    if cancelled():
-        raise obstacles.cancelled(order.before, order.action)
-
-
 def _audit(action: Action, vm_id: int, node: str, task: str | None, end: str) -> None:
-    """One line on stderr: the logger adds the time."""
+    """Write one line to stderr. The logger adds the time."""
     line = "audit action=%s machine=%s node=%s task=%s outcome=%s"
     outcome = json.dumps(end.partition("\n")[0][:400])
     log.info(line, action, vm_id, json.dumps(node), task or "none", outcome)

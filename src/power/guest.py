@@ -1,22 +1,14 @@
-"""One machine: where it is, its live state, its tasks, and the POST."""
-
-from __future__ import annotations
+"""The requests about one machine: where it is, its live state, its tasks, the POST."""
 
 import re
 from typing import Any
 
 from src.errors import ProxmoxError
-from src.models import Action, Machine
+from src.models import KINDS, Action, Machine
 from src.power.tasks import Task, read_task
+from src.proxmox import refusals
 from src.proxmox.api import Api, check_target
 from src.proxmox.deadline import attempt
-from src.proxmox.refusals import (
-    machine_elsewhere,
-    not_the_api,
-    offline_node,
-    unknown_machine,
-    unknown_node,
-)
 from src.proxmox.rows import Row, clean, integer, read_cluster, read_machine
 
 UPID = re.compile(r"UPID:([a-zA-Z0-9-]+)(:[0-9A-Fa-f]{8,9}){3}:[^/\s?#%]+:")
@@ -24,29 +16,29 @@ LOG_LINES = 5
 
 
 def find_machine(api: Api, node: str, vm_id: int) -> Machine:
-    """The machine as GET /cluster/resources knows it: some seconds old.
+    """GET /cluster/resources: the machine as it was some seconds ago.
 
-    Raises ProxmoxError, which names the right node where it is on another one.
+    Raises ProxmoxError, which names the right node if the machine is on another one.
     """
     check_target(node.replace(".", "-"), vm_id)
     rows = api.rows(api.root.cluster.resources)
     nodes = {str(row["node"]): row for row in rows if row.get("type") == "node"}
     if node not in nodes:  # as also a full name is, pve1.example.com
-        raise unknown_node(node, nodes)
+        raise refusals.unknown_node(node, nodes)
     found = _known(vm_id, rows)
     if found is None:
-        raise unknown_machine(vm_id, api.settings)
+        raise refusals.unknown_machine(vm_id, api.settings)
     if found.node != node:
-        raise machine_elsewhere(vm_id, found.name or "no name", node, found.node)
+        raise refusals.machine_elsewhere(vm_id, found.name or "no name", node, found.node)
     if nodes[node].get("status") == "offline":
-        raise offline_node(vm_id, node)
+        raise refusals.offline_node(vm_id, node)
     return found
 
 
 def relocate(api: Api, machine: Machine) -> Machine:
-    """The same machine where GET /cluster/resources?type=vm has it now.
+    """GET /cluster/resources?type=vm: the same machine, on the node where it is now.
 
-    HA and migrations move machines. As it was where that cannot be read.
+    HA and migrations move machines. Returns it unchanged if that cannot be read.
     """
     rows = attempt(api.rows, api.root.cluster.resources, type="vm")
     if isinstance(rows, ProxmoxError):
@@ -56,7 +48,7 @@ def relocate(api: Api, machine: Machine) -> Machine:
 
 def _known(vm_id: int, resources: list[Row]) -> Machine | None:
     for row in resources:
-        if row.get("type") in ("qemu", "lxc") and integer(row.get("vmid")) == vm_id:
+        if row.get("type") in KINDS and integer(row.get("vmid")) == vm_id:
             return read_machine(vm_id, None, row) if "node" in row else None
     return None
 
@@ -69,10 +61,10 @@ def read_state(api: Api, machine: Machine) -> Machine:
 
 
 def read_tasks(api: Api, machine: Machine) -> list[Task]:
-    """GET /nodes/{node}/tasks?vmid={vm_id}&source=all: those that run, then the newest.
+    """GET /nodes/{node}/tasks?vmid={vm_id}&source=all: running tasks, then the newest.
 
-    They answer even while the node's daemon hangs. Empty where they cannot be read: what
-    is asked here only helps.
+    A node answers this even while its daemon hangs. Returns none if they cannot be read,
+    because they only help.
     """
     tasks = api.root.nodes(machine.node).tasks
     wanted: Any = {"vmid": machine.vm_id, "limit": 20, "source": "all"}
@@ -81,17 +73,17 @@ def read_tasks(api: Api, machine: Machine) -> list[Task]:
 
 
 def has_quorum(api: Api) -> bool | None:
-    """GET /cluster/status: None on a standalone host, and where it cannot be read."""
+    """GET /cluster/status: None on a single host, and if it cannot be read."""
     rows = attempt(api.rows, api.root.cluster.status)
     return None if isinstance(rows, ProxmoxError) else read_cluster(rows)[1]
 
 
 def send_action(api: Api, machine: Machine, action: Action, **params: int) -> str:
-    """POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}; the UPID of its task."""
+    """POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}: the UPID of its task."""
     resource = _resource(api, machine).status(action)
     task = api.post(resource, machine.node, **params)
     if not isinstance(task, str) or not UPID.fullmatch(task):
-        raise not_the_api(api.settings)
+        raise refusals.not_the_api(api.settings)
     return task
 
 
@@ -105,7 +97,7 @@ def exit_status(api: Api, task: str) -> str | None:
 
 
 def log_tail(api: Api, task: str) -> list[str]:
-    """GET /nodes/{node}/tasks/{upid}/log: its last lines, cut to length."""
+    """GET /nodes/{node}/tasks/{upid}/log: its last lines, shortened."""
     node = task.split(":")[1]
     rows = api.rows(api.root.nodes(node).tasks(task).log, node, limit=1000)
     lines = [clean(row.get("t") or "") for row in rows]

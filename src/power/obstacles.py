@@ -1,112 +1,115 @@
-"""What stands in a power action's way, so that nothing is sent: pure functions."""
-
-from __future__ import annotations
+"""Why a power action cannot work, so that nothing is sent: pure functions."""
 
 from collections.abc import Iterable
 
 from src.errors import ProxmoxError
-from src.models import Action, Machine
+from src.models import KINDS, Action, Machine
 from src.power.tasks import UnderWay
 
 LOOK = "Call list_machines in a minute."
 FORCE = (
-    "stop_machine with force: true cuts its power{}; what is not saved is lost, so ask "
+    "call stop_machine with force: true to cut its power{}. Unsaved data is lost then, so ask "
     "the user first."
 )
+RESTART = " and start_machine to start it again"  # for FORCE in place of a reboot
 HA_ERROR = (
-    "It must be disabled in HA (Datacenter > HA in Proxmox) and the cause fixed before "
-    "HA is asked to start it again."
+    "Disable it in HA (in Proxmox, Datacenter > HA) and fix the cause before HA can start it again."
 )
 STUCK = {  # what a state of QEMU means, and the way out of it
     "shutdown": (
-        "the guest is off, but its process is not",
-        "stop_machine with force: true ends the process; nothing is lost.",
+        "the guest is off, but its process still runs",
+        "Call stop_machine with force: true to end the process. Nothing is lost.",
     ),
     "io-error": (
-        "its storage fails or is full, and it is frozen",
-        "Mend the storage and resume it in Proxmox; or " + FORCE.format(""),
+        "its storage fails or is full, so QEMU froze it",
+        "Repair the storage and resume it in Proxmox, or " + FORCE.format(""),
     ),
 }
 
 
 def unknown_action(actions: Iterable[str]) -> ProxmoxError:
-    return ProxmoxError(f"action must be one of: {', '.join(actions)}")
+    return ProxmoxError(f"action must be one of {', '.join(actions)}")
 
 
-def obstacle(machine: Machine, action: Action) -> ProxmoxError | None:
-    """Why the action cannot work on a machine in this state, and what to do instead."""
-    label, subject, lock = machine.label, machine.subject, machine.lock
+def check(machine: Machine, action: Action) -> None:
+    """Raise ProxmoxError if the action cannot work in this state, with what to do instead."""
+    subject, lock = machine.subject, machine.lock
     if machine.template:
-        return ProxmoxError(
+        raise ProxmoxError(
             f"{subject} is a template, which cannot run",
-            "Clone it in Proxmox and start the clone.",
+            "Clone it in Proxmox, and start the clone.",
         )
     if action == "reboot" and machine.status == "stopped":
-        return ProxmoxError(f"{subject} is stopped", "Call start_machine instead.")
+        raise ProxmoxError(f"{subject} is stopped", "Call start_machine instead.")
     # A hibernated VM has the lock suspended, and starting it resumes it.
     exempt = {("start", "suspended"), ("start", "mounted"), ("stop", "mounted")}
     if lock and (action, lock) not in exempt:
-        tool = "qm" if machine.type == "qemu" else "pct"
-        return ProxmoxError(
+        command = KINDS[machine.type].command
+        raise ProxmoxError(
             f"{subject} is locked ({lock})",
-            "Try again when that task is over. If no such task runs, an administrator "
-            f"can remove the lock: {tool} unlock {machine.vm_id}",
+            "Try again when that task has ended. If no such task runs, an administrator "
+            f"can remove the lock: {command} unlock {machine.vm_id}",
         )
     if machine.status not in ("running", "stopped") and action != "stop":
-        resume = "Resume it in Proxmox; or " + FORCE.format("")
-        means, then = STUCK.get(machine.status, ("", resume))
-        return ProxmoxError(
-            f"{subject} is in state {machine.status}{f': {means}' if means else ''}. "
-            f"{action.capitalize()} does not work then",
-            then,
+        resume = "Resume it in Proxmox, or " + FORCE.format("")
+        meaning, advice = STUCK.get(machine.status, ("", resume))
+        raise ProxmoxError(
+            f"{subject} is in state {machine.status}{f': {meaning}' if meaning else ''}. "
+            f"A {action} does not work in this state",
+            advice,
         )
     if action == "reboot" and machine.ha == "error":
-        return ProxmoxError(
-            f"HA has {label} in the state error: it would go down and not be started "
-            "again. Nothing was sent",
-            HA_ERROR,
+        raise ProxmoxError(
+            f"{subject} is in the HA state error, so it would go down and not start again", HA_ERROR
         )
-    return None
 
 
 def no_quorum(machine: Machine) -> ProxmoxError:
     return ProxmoxError(
-        f"The cluster has no quorum, so {machine.label} would go down for the reboot and "
-        "stay down: without quorum nothing can be started. Nothing was sent",
+        f"The cluster has no quorum, and without quorum nothing can be started: "
+        f"{machine.label} would go down and stay down",
         "Call list_infrastructure to see which nodes are missing.",
     )
 
 
-def busy(machine: Machine, action: Action, other: UnderWay) -> ProxmoxError:
-    return ProxmoxError(
-        f"The {action} of {machine.label} cannot work now: {other.words}. Nothing was sent",
+def check_other(machine: Machine, action: Action, other: UnderWay) -> None:
+    """Raise ProxmoxError if what is under way does not lead to what the action is for."""
+    if action == other.action or (action == "shutdown" and other.action == "stop"):
+        return
+    raise ProxmoxError(
+        f"The {action} of {machine.label} cannot work now, because a {other.action} is "
+        f"under way ({other.description})",
         LOOK,
     )
 
 
 def not_sent(error: ProxmoxError) -> ProxmoxError:
-    """A look before the action that failed; what was found out by it stays as it is."""
-    if error.code == "":
-        return error
+    """Say that nothing was sent, because of an error before the POST."""
     return ProxmoxError(f"{error.cause} Nothing was sent", error.advice, error.code)
 
 
 def cancelled(machine: Machine, action: Action) -> ProxmoxError:
+    return ProxmoxError(f"The {action} of {machine.label} was cancelled. Nothing was sent")
+
+
+def cancelled_after_refusal(machine: Machine, action: Action) -> ProxmoxError:
     return ProxmoxError(
-        f"The {action} of {machine.label} was cancelled. Nothing was sent"
+        f"The {action} of {machine.label} was cancelled. Proxmox had rejected the first "
+        "request, and no second one was sent"
     )
 
 
 def already(machine: Machine) -> str:
-    said = f"{machine.subject} is already {machine.status}; nothing was sent."
+    message = f"{machine.subject} is already {machine.status}. Nothing was sent."
     if machine.ha == "error":
-        said += f" HA has it in the state error. {HA_ERROR}"
-    return said
+        message += f" It is in the HA state error. {HA_ERROR}"
+    return message
 
 
 def will_change(machine: Machine, other: UnderWay) -> str:
-    then = "start_machine" if other.leads_to == "stopped" else "stop_machine"
+    tool = "start_machine" if other.leads_to == "stopped" else "stop_machine"
     return (
-        f"{machine.subject} is {machine.status} now, but {other.words}. Nothing was sent. "
-        f"{LOOK} When it is {other.leads_to}, call {then}."
+        f"{machine.subject} is {machine.status} now, but a {other.action} of it is under "
+        f"way ({other.description}). Nothing was sent. {LOOK} When it is "
+        f"{other.leads_to}, call {tool}."
     )

@@ -1,44 +1,37 @@
-"""What a machine's tasks mean for it."""
-
-from __future__ import annotations
+"""What a machine's tasks mean for it: pure functions."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 
-from src.models import Action, Machine, goal
+from src.models import GOALS, KINDS, Action, Machine
 from src.proxmox.rows import Row, clean, integer
 
-ACTIONS: dict[str, Action] = {  # what a type of task does
-    "qmstart": "start",
-    "vzstart": "start",
-    "hastart": "start",
-    "qmstop": "stop",
-    "vzstop": "stop",
-    "hastop": "stop",
-    "qmshutdown": "shutdown",
-    "vzshutdown": "shutdown",
-    "qmreboot": "reboot",
-    "vzreboot": "reboot",
-}
+# What a type of task does: qmstart, vzstart and so on.
+ACTIONS: dict[str, Action] = {
+    f"{kind.task}{action}": action for kind in KINDS.values() for action in GOALS
+} | {"hastart": "start", "hastop": "stop"}
 CONSOLES = ("vncproxy", "vncshell", "termproxy", "spiceproxy", "spiceshell")
-ENDS = {  # seconds after its start, and what it comes to then
-    "qmshutdown": (60, "it gives up, and the VM runs on"),
-    "qmreboot": (60, "it gives up, and the VM runs on"),
-    "vzshutdown": (125, "it gives up, and the container runs on"),
-    "vzreboot": (60, "Proxmox kills the container and starts it again"),
-    "qmstop": (60, "Proxmox kills the VM's process"),
+# How many seconds Proxmox waits for a guest to obey.
+VM_PATIENCE, CONTAINER_PATIENCE, CONTAINER_REBOOT_PATIENCE, HA_PATIENCE = (60, 125, 60, 60)
+ENDS = {  # when a task ends by itself, in seconds after its start, and how
+    "qmshutdown": (VM_PATIENCE, "it gives up, and the VM keeps running"),
+    "qmreboot": (VM_PATIENCE, "it gives up, and the VM keeps running"),
+    "vzshutdown": (CONTAINER_PATIENCE, "it gives up, and the container keeps running"),
+    "vzreboot": (CONTAINER_REBOOT_PATIENCE, "Proxmox kills the container and starts it again"),
+    "qmstop": (VM_PATIENCE, "Proxmox kills the VM's process"),
 }
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of Proxmox. `status` is its exit status, None while it runs; `began` is in
-    seconds since 1970 by the node's clock, None where it is not said."""
+    """A task of Proxmox. `status` is its exit status, None while it runs. `began` is in
+    seconds since 1970 by the node's clock, 0 if unknown."""
 
     upid: str
     type: str
     status: str | None
-    began: int | None
+    began: int
 
     @property
     def failed(self) -> bool:
@@ -46,24 +39,24 @@ class Task:
 
 
 def succeeded(status: str) -> bool:
-    """Whether an exit status is success: OK, or WARNINGS and their number."""
+    """Whether an exit status means success: OK, or WARNINGS and their number."""
     return status == "OK" or status.startswith("WARNINGS")
 
 
 def read_task(row: Row) -> Task:
-    """A Task from a row of /nodes/{node}/tasks, where a running one says RUNNING."""
+    """Read a row of /nodes/{node}/tasks. A running task has the status RUNNING."""
     status = clean(row.get("status") or "RUNNING")
     return Task(
         upid=clean(row.get("upid") or ""),
         type=clean(row.get("type") or ""),
         status=None if status == "RUNNING" else status,
-        began=integer(row.get("starttime")),
+        began=integer(row.get("starttime")) or 0,
     )
 
 
 @dataclass(frozen=True)
 class UnderWay:
-    """What will change a machine: `task`, or HA where that is None."""
+    """What will change a machine: `task`, or HA if that is None."""
 
     action: Action
     task: Task | None = None
@@ -74,83 +67,71 @@ class UnderWay:
 
     @property
     def leads_to(self) -> str:
-        return goal(self.action)
+        return GOALS[self.action]
 
     @property
     def description(self) -> str:
-        return f"task {described(self.task)}" if self.task else "asked of HA"
-
-    @property
-    def words(self) -> str:
-        return f"a {self.action} of it is under way ({self.description})"
+        return f"task {describe(self.task)}" if self.task else "requested from HA"
 
 
 def under_way(tasks: list[Task], machine: Machine) -> UnderWay | None:
-    """What will change the machine, if anything will; of several tasks the oldest.
+    """Return what will change the machine, if anything will; of several tasks the oldest.
 
-    HA acts seconds after it was asked: until then the newest task says what it was.
+    HA acts seconds after a request. Until then the newest task shows what was requested.
     """
     power = [task for task in tasks if task.type in ACTIONS]
     running = [task for task in power if task.status is None]
     if running:
-        oldest = min(running, key=_began)
+        oldest = min(running, key=attrgetter("began"))
         return UnderWay(ACTIONS[oldest.type], oldest)
     if not machine.managed or machine.ha == "error":
         return None
-    newest = max(power, key=_began, default=None)
-    asked = newest.type if newest and newest.status == "OK" else ""
+    newest = max(power, key=attrgetter("began"), default=None)
+    request = newest.type if newest and newest.status == "OK" else ""
     if machine.status == "stopped":
-        starts = asked == "hastart" or machine.ha in ("started", "request_start")
-        return UnderWay("start") if starts and asked != "hastop" else None
-    stops = asked == "hastop" or machine.ha == "request_stop"
+        starts = request == "hastart" or machine.ha in ("started", "request_start")
+        return UnderWay("start") if starts and request != "hastop" else None
+    stops = request == "hastop" or machine.ha == "request_stop"
     return UnderWay("stop") if stops else None
 
 
-def latest_failure(tasks: list[Task], since: int | None, ours: str) -> Task | None:
-    """The newest power task since then, other than ours, if that failed.
+def later_than(tasks: list[Task], since: float, ours: str) -> list[Task]:
+    """Return the power tasks since then, oldest first, except ours.
 
-    The start after a reboot, and all that HA does, are tasks of root@pam.
+    The start after a reboot is a task of root@pam, as is everything that HA does.
     """
     later = [
-        task
-        for task in tasks
-        if task.type in ACTIONS and task.upid != ours and task.began is not None
-        if since is not None and task.began >= since
+        task for task in tasks if task.type in ACTIONS and task.upid != ours and task.began >= since
     ]
-    newest = max(later, key=_began, default=None)
-    return newest if newest and newest.failed else None
+    return sorted(later, key=attrgetter("began"))
 
 
 def lock_holder(tasks: list[Task], ours: str) -> Task | None:
-    """The oldest task of the machine that runs, consoles and ours aside."""
+    """Return the oldest running task of the machine, except consoles and ours."""
     running = [
         task
         for task in tasks
         if task.status is None and task.upid != ours and task.type not in CONSOLES
     ]
-    return min(running, key=_began, default=None)
+    return min(running, key=attrgetter("began"), default=None)
 
 
-def _began(task: Task) -> int:
-    return task.began or 0
-
-
-def described(task: Task) -> str:
-    """qmshutdown, since 12:30:05 UTC; at 12:31:05 UTC it gives up, ..."""
+def describe(task: Task) -> str:
+    """Write qmshutdown, since 12:30:05 UTC; about 12:31:05 UTC it gives up, ..."""
     since = f", since {_clock(task.began)}" if task.began else ""
-    end = ends(task)
+    end = _expected_end(task)
     return f"{task.type}{since}{f'; {end}' if end else ''}"
 
 
-def ends(task: Task) -> str:
-    """When and how the task ends by itself; "" where nobody can say."""
-    seconds, then = ENDS.get(task.type, (0, ""))
-    if not then or not task.began:
+def _expected_end(task: Task) -> str:
+    """Say when and how the task ends by itself, or "" if that is unknown."""
+    seconds, end = ENDS.get(task.type, (0, ""))
+    if not end or not task.began:
         return ""
     # HA's own shutdowns are tasks of root@pam, and cut the power.
     if task.type == "qmshutdown" and ":root@pam:" in task.upid:
-        then = "it gives up or, where HA manages the VM, cuts its power"
-    return f"about {_clock(task.began + seconds)} {then}"
+        end = "it gives up or, if HA manages the VM, cuts its power"
+    return f"about {_clock(task.began + seconds)} {end}"
 
 
 def _clock(seconds: int) -> str:

@@ -1,6 +1,4 @@
-"""How long things may take: one deadline for all that is asked within a block."""
-
-from __future__ import annotations
+"""How long things may take: every time limit, and one deadline for a block of requests."""
 
 import logging
 import math
@@ -14,12 +12,16 @@ from src.errors import ProxmoxError
 
 T = TypeVar("T")
 
-# Tells that something is still waited for: seconds so far, seconds at most, what for.
+# Reports that a call still waits: seconds so far, seconds at most, what for.
 Progress = Callable[[float, float, str], None]
 
 CONNECT_TIMEOUT = 5.0
-READ_TIMEOUT = 30.0  # pveproxy gives up on another node after 30 s too
-ATTEMPT_TIMEOUT = 10.0
+READ_TIMEOUT = 30.0  # after 30 s pveproxy itself gives up waiting for another node
+ATTEMPT_TIMEOUT = 10.0  # one request of many, which must not use up the time of all
+LIST_TIMEOUT = 10.0
+STORAGE_TIMEOUT = 30.0  # a node checks its storages one by one, a dead NFS server for 10 s
+POWER_TIMEOUT = 45.0  # MCP clients commonly give up after 60 s
+LOOK_TIMEOUT = 30.0  # what is read before a power action, so that time is left to send it
 
 log = logging.getLogger("mcp-proxmox")
 
@@ -28,9 +30,9 @@ _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """A block whose requests end in `seconds`.
+    """Run a block whose requests end within `seconds`.
 
-    A thread does not inherit it: submit `copy_context().run` to a pool.
+    A thread does not inherit the deadline: submit `copy_context().run` to a pool.
     """
     token = _deadline.set(time.monotonic() + seconds)
     try:
@@ -40,14 +42,15 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def time_left() -> float:
-    """The seconds until the deadline of the block around."""
+    """Return the seconds until the deadline of the surrounding block."""
     return _deadline.get() - time.monotonic()
 
 
 def attempt(call: Callable[..., T], *args: Any, **options: Any) -> T | ProxmoxError:
-    """What a call within a longer wait returns, or the error that it raises.
+    """Return the result, or the ProxmoxError instead of raising it.
 
-    It may not use up the whole wait, unless it is the last one in it.
+    For one call within a longer wait. It may not use up the whole wait, but always has
+    the time to connect.
     """
     with within(max(min(time_left(), ATTEMPT_TIMEOUT), CONNECT_TIMEOUT)):
         try:

@@ -1,13 +1,13 @@
-"""The way there, as this machine has it: proxies, bundles of CAs, and TLS."""
-
-from __future__ import annotations
+"""How this computer reaches Proxmox: proxies, bundles of CAs, and TLS."""
 
 import os
 import ssl
-from typing import cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import requests
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from src.config.ca_file import wrong_with
 from src.config.settings import Settings
@@ -17,60 +17,92 @@ BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
-def from_environment(settings: Settings) -> tuple[dict[str, str], bool | str]:
-    """The proxies, and what PROXMOX_VERIFY_SSL means then: true may be a bundle."""
-    merged = requests.Session().merge_environment_settings(
-        settings.address, {}, None, settings.verify_ssl, None
-    )
-    return dict(merged["proxies"]), cast(bool | str, merged["verify"])
+@dataclass(frozen=True)
+class Network:
+    """The proxies, and what verifies the server's certificate.
+
+    `proxies` is as requests takes it. `verify` is False, True for the public CAs, or the
+    path of a CA file, or of a bundle that a variable of the environment names.
+    """
+
+    proxies: Mapping[str, str] = field(repr=False)  # a URL may contain a password
+    verify: bool | str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Find out what applies to an address. Doing it for each request costs a quarter more."""
+        merged = requests.Session().merge_environment_settings(
+            settings.address, {}, None, settings.verify_ssl, None
+        )
+        return cls(dict(merged["proxies"]), merged["verify"] or False)
+
+    @property
+    def proxy_variable(self) -> str:
+        """The variable that names the proxy in use, or "" without one."""
+        used = self.proxies.get("https") or self.proxies.get("all")
+        names = [name for name in PROXIES if used and os.environ.get(name) == used]
+        return names[0] if names else "the system's settings" if used else ""
+
+    @property
+    def no_proxy_variable(self) -> str:
+        """The variable that lists the hosts to bypass a proxy for. Lower case wins."""
+        return "no_proxy" if os.environ.get("no_proxy") else "NO_PROXY"
+
+    @property
+    def bundle_variable(self) -> str:
+        """The variable that names the bundle in use, or "" without one."""
+        names = [name for name in BUNDLES if os.environ.get(name) == self.verify]
+        return names[0] if names else ""
+
+    @property
+    def verifier(self) -> str:
+        """What verifies the certificate, in words, or "" if nothing does."""
+        if isinstance(self.verify, bool):
+            return "the public CAs" if self.verify else ""
+        variable = self.bundle_variable
+        return f"{self.verify} (from {variable})" if variable else self.verify
+
+    def tls_unavailable(self) -> ProxmoxError:
+        """Say which variable keeps TLS from being set up, and how to mend it."""
+        problem = "" if isinstance(self.verify, bool) else wrong_with(self.verify)
+        log = os.environ.get("SSLKEYLOGFILE")
+        if log and not problem:
+            cause = f"SSLKEYLOGFILE is {log}, which cannot be written"
+            return ProxmoxError(cause, "Unset it.", "refused")
+        name, advice = "PROXMOX_VERIFY_SSL", ""
+        if variable := self.bundle_variable:
+            name, own = variable, "PROXMOX_VERIFY_SSL to the path of Proxmox's own CA"
+            advice = f"Or unset {name}, and set {own}."
+        cause = f"{name} is {self.verify}, which {problem or 'cannot be used'}"
+        return ProxmoxError(cause, advice, "refused")
 
 
-def proxy_variable(address: str) -> str:
-    """The name of the variable that puts a proxy on the way; "" where there is none."""
-    proxies = get_environ_proxies(address)
-    used = proxies.get("https") or proxies.get("all")
-    names = [name for name in PROXIES if used and os.environ.get(name) == used]
-    return names[0] if names else "the system's settings" if used else ""
+@dataclass(frozen=True)
+class Peer:
+    """The server at the other end of a TLS connection, as its certificate says.
+
+    Without verification the names are empty and `expires` is None.
+    """
+
+    protocol: str  # TLSv1.3
+    names: tuple[str, ...] = ()
+    expires: float | None = None  # seconds since 1970
+
+    @classmethod
+    def of(cls, sock: ssl.SSLSocket) -> Self:
+        certificate: Any = sock.getpeercert() or {}
+        alternatives = certificate.get("subjectAltName", ())
+        names = (name for kind, name in alternatives if kind in ("DNS", "IP Address"))
+        end = certificate.get("notAfter")
+        expires = ssl.cert_time_to_seconds(end) if end else None
+        return cls(sock.version() or "", tuple(names), expires)
 
 
-def no_proxy_variable() -> str:
-    """The variable that a host is to be put into to go past a proxy: lower case wins."""
-    return "no_proxy" if os.environ.get("no_proxy") else "NO_PROXY"
+def tls_context(verify: bool | str, met: Callable[[str, Peer], None]) -> ssl.SSLContext:
+    """Return the context for all connections of a client.
 
-
-def bundle_variable(verify: bool | str) -> str:
-    """The name of the variable that `verify` comes from, where that is a bundle's."""
-    names = [name for name in BUNDLES if os.environ.get(name) == verify]
-    return names[0] if names else ""
-
-
-def verifier(verify: bool | str) -> str:
-    """By what a certificate is verified, in words; "" where it is not."""
-    if isinstance(verify, bool):
-        return "the public CAs" if verify else ""
-    variable = bundle_variable(verify)
-    return f"{verify} of {variable}" if variable else verify
-
-
-def tls_unavailable(verify: bool | str) -> ProxmoxError:
-    """What keeps TLS from being set up, by the name of the variable that it is in."""
-    problem = "" if isinstance(verify, bool) else wrong_with(verify)
-    log = os.environ.get("SSLKEYLOGFILE")
-    if log and not problem:
-        said = f"SSLKEYLOGFILE is {log}, which cannot be written"
-        return ProxmoxError(said, "Unset it.", "refused")
-    name, advice = "PROXMOX_VERIFY_SSL", ""
-    if variable := bundle_variable(verify):
-        name, own = variable, "PROXMOX_VERIFY_SSL to the path of Proxmox's own CA"
-        advice = f"Or unset {name}, and set {own}."
-    said = f"{name} is {verify}, which {problem or 'cannot be used'}"
-    return ProxmoxError(said, advice, "refused")
-
-
-def tls_context(verify: bool | str) -> ssl.SSLContext:
-    """What checks a server's certificate: by public CAs, a file or folder of them, or not.
-
-    For all connections of a client, at once. Raises OSError where that cannot be read.
+    Calls `met` with the host and the Peer after each handshake. Raises OSError if the CAs
+    cannot be read.
     """
     if verify is False:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -81,10 +113,17 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:
         folder = path if os.path.isdir(path) else None
         file = None if folder else path
         context = ssl.create_default_context(cafile=file, capath=folder)
-        # Python 3.13 sets it, and refuses by it the CA that Proxmox made before 2026.
+        # Python 3.13 sets STRICT, which rejects the CAs that Proxmox made before 2026.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.hostname_checks_common_name = False  # as urllib3 has it
-    # urllib3 sets it for each connection, while others are being made by the same context.
+    # urllib3 sets it for each connection, while others use the same context.
     context.set_alpn_protocols(["http/1.1"])
     context.set_alpn_protocols = lambda alpn_protocols: None  # type: ignore[method-assign]
+
+    class Socket(ssl.SSLSocket):
+        def do_handshake(self, block: bool = False) -> None:
+            super().do_handshake(block)
+            met(str(self.server_hostname), Peer.of(self))
+
+    context.sslsocket_class = Socket
     return context

@@ -1,7 +1,5 @@
 """What a token may do, and the commands that grant what it lacks: pure functions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,106 +7,104 @@ from src.config.settings import Settings
 from src.proxmox.rows import some_of
 
 # The role for each privilege. A role on a deeper path replaces the one from above, so the
-# one for power has what watching needs as well.
+# role for power includes what watching needs.
 ROLES = {
     "Sys.Audit": ("McpNode", "Sys.Audit"),
     "VM.Audit": ("McpGuest", "VM.Audit"),
     "VM.PowerMgmt": ("McpPower", "VM.Audit,VM.PowerMgmt"),
     "Datastore.Audit": ("McpStore", "Datastore.Audit"),
 }
-NEEDS = (  # what for, the privilege, the path that has it for all
+WATCHING = (  # the purpose, the privilege, the path that grants it for everything
     ("Watch quorum", "Sys.Audit", "/"),
     ("Watch nodes", "Sys.Audit", "/nodes"),
     ("Watch machines", "VM.Audit", "/vms"),
     ("Watch storages", "Datastore.Audit", "/storage"),
-    ("Power", "VM.PowerMgmt", "/vms"),
 )
+POWER = ("Power", "VM.PowerMgmt", "/vms")
 
 Permissions = Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True)
 class Right:
-    """One thing that the tools need: on all of it, on some `paths`, or on none."""
+    """One thing that the tools need.
+
+    If it `covers_all`, `paths` are the exceptions. Otherwise they are the only paths that
+    have it.
+    """
 
     purpose: str
     privilege: str
-    top: str
-    whole: bool
-    paths: list[str]  # where it is; where it is whole, the paths that lack it
+    base_path: str
+    covers_all: bool
+    paths: list[str]
 
     @property
-    def none(self) -> bool:
-        return not self.whole and not self.paths
+    def is_missing(self) -> bool:
+        return not self.covers_all and not self.paths
 
     @property
     def text(self) -> str:
         where = some_of(self.paths)
-        if self.whole:
+        if self.covers_all:
             but = f", but not on {where}" if where else ""
-            return f"{self.purpose}: yes ({self.privilege} on {self.top}{but})"
+            return f"{self.purpose}: yes ({self.privilege} on {self.base_path}{but})"
         if where:
             return f"{self.purpose}: partly ({self.privilege} on {where} only)"
-        return f"{self.purpose}: no ({self.privilege} on {self.top} is missing)"
+        return f"{self.purpose}: no ({self.privilege} on {self.base_path} is missing)"
 
 
 @dataclass(frozen=True)
 class Rights:
-    """All that the tools need, and what the token has beyond it."""
+    """What the token may do."""
 
-    each: list[Right]
+    watching: list[Right]
+    power: Right
     excess: list[str]  # privileges that no tool uses
 
     @property
     def missing(self) -> list[Right]:
-        """What watching lacks. A token that cannot switch anything is well."""
-        return [right for right in self.each[:-1] if right.none]
-
-    @property
-    def no_power(self) -> list[Right]:
-        """The right to switch machines, where the token lacks it."""
-        return [right for right in self.each[-1:] if right.none]
+        """The rights that watching lacks. A token does not need power."""
+        return [right for right in self.watching if right.is_missing]
 
 
 def read_rights(permissions: Mapping[str, object]) -> Rights:
-    """What the answer of GET /access/permissions allows: {path: {privilege: propagate}}."""
+    """Read the answer of GET /access/permissions: {path: {privilege: propagate}}."""
     held: dict[str, Mapping[str, object]] = {
-        path: names if isinstance(names, Mapping) else {}
-        for path, names in permissions.items()
+        path: names if isinstance(names, Mapping) else {} for path, names in permissions.items()
     }
-    # Proxmox lists these, unless a role there denies all; what lists none hands down.
+    # Proxmox lists these paths, unless a role there denies everything. An answer without
+    # any of them does not say what they inherit from /.
     if not held.keys() & {"/access", "/nodes", "/storage", "/vms"}:
-        held |= dict.fromkeys(("/nodes", "/storage", "/vms"), _handed_down(held))
-    needed = {privilege for _, privilege, _ in NEEDS}
+        held |= dict.fromkeys(("/nodes", "/storage", "/vms"), _inherited(held))
+    used = {privilege for _, privilege, _ in (*WATCHING, POWER)} | {"Pool.Audit"}
     granted = {name for names in held.values() for name in names}
-    each = [_right(held, *need) for need in NEEDS]
-    return Rights(each, sorted(granted - needed - {"Pool.Audit"}))
+    watching = [_right(held, *need) for need in WATCHING]
+    return Rights(watching, _right(held, *POWER), sorted(granted - used))
 
 
-def _handed_down(permissions: Permissions) -> dict[str, object]:
-    """What / has for all below it."""
+def _inherited(permissions: Permissions) -> dict[str, object]:
+    """Return what / grants to everything below it."""
     return {name: flag for name, flag in permissions.get("/", {}).items() if flag}
 
 
-def _right(permissions: Permissions, purpose: str, privilege: str, top: str) -> Right:
-    has = {path for path, names in permissions.items() if privilege in names}
-    if top == "/":
-        return Right(purpose, privilege, top, top in has, [])
-    deeper = sorted(path for path in permissions if path.startswith(f"{top}/"))
-    if permissions.get(top, {}).get(privilege):
-        but = [path for path in deeper if path not in has]
-        return Right(purpose, privilege, top, True, but)
-    reached = has if top in ("/vms", "/storage") else set()
-    pools = sorted(path for path in reached if f"{path}/".startswith("/pool/"))
-    some = [path for path in deeper if path in has]
-    return Right(purpose, privilege, top, False, pools + some)
+def _right(permissions: Permissions, purpose: str, privilege: str, base_path: str) -> Right:
+    having = {path for path, names in permissions.items() if privilege in names}
+    if base_path == "/":
+        return Right(purpose, privilege, base_path, base_path in having, [])
+    deeper = sorted(path for path in permissions if path.startswith(f"{base_path}/"))
+    if permissions.get(base_path, {}).get(privilege):
+        exceptions = [path for path in deeper if path not in having]
+        return Right(purpose, privilege, base_path, True, exceptions)
+    pooled = having if base_path in ("/vms", "/storage") else set()
+    pools = sorted(path for path in pooled if f"{path}/".startswith("/pool/"))
+    paths = [path for path in deeper if path in having]
+    return Right(purpose, privilege, base_path, False, pools + paths)
 
 
 def grant(privilege: str, path: str, settings: Settings) -> list[str]:
-    """The pveum lines that grant a privilege to the user and to the token."""
-    role, privileges = ROLES.get(
-        privilege, ("Mcp" + privilege.replace(".", ""), privilege)
-    )
+    """Return the pveum commands that grant a privilege to the user and the token."""
+    role, privileges = ROLES.get(privilege, ("Mcp" + privilege.replace(".", ""), privilege))
     alone = " --propagate 0" if path == "/" else ""
     both = f"--users {settings.user} --tokens '{settings.token_id}'"
     return [

@@ -1,9 +1,7 @@
-"""One row of the API to one model: pure functions.
+"""Turn one row of the API into one model: pure functions.
 
 "Resources" are the rows of /cluster/resources, which the nodes broadcast every 10 s.
 """
-
-from __future__ import annotations
 
 import math
 import re
@@ -19,7 +17,7 @@ MAX_NAME, MAX_TAG, MAX_TAGS, MAX_LINE = 80, 40, 20, 200  # characters, and how m
 
 
 def number(value: Any) -> float | None:
-    """A finite number; Proxmox sends some as strings (load, cpus of a container)."""
+    """Return a finite number. Proxmox sends some as strings (load, a container's cpus)."""
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -42,28 +40,26 @@ def text(value: Any, most: int = MAX_NAME) -> str | None:
 
 
 def some_of(names: list[str]) -> str:
-    """The first ten of them."""
+    """Return the first ten names, and how many more there are."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
 
 
 def clean(value: Any, most: int = MAX_LINE) -> str:
-    """On one line, cut to length, without control and bidirectional characters."""
-    kinds = {"Cc": " ", "Cs": " ", "Co": " ", "Cf": ""}
-    said = "".join(
-        kinds.get(unicodedata.category(c), c) for c in str(value)[: 4 * most]
-    )
-    said = " ".join(said.split())
-    return said if len(said) <= most else f"{said[: most - 3]}..."
+    """Return one line, shortened, without control and bidirectional characters."""
+    replaced = {"Cc": " ", "Cs": " ", "Co": " ", "Cf": ""}
+    line = "".join(replaced.get(unicodedata.category(c), c) for c in str(value)[: 4 * most])
+    line = " ".join(line.split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def flag(value: Any) -> bool:
-    """Proxmox's booleans are 1 or "1", and 0 or absent."""
+    """Read a boolean: Proxmox sends 1 or "1" for true, 0 or nothing for false."""
     return value in (1, "1")
 
 
 def read_node(row: Row) -> Node:
-    """A Node from a row of /nodes; load and version are not in it."""
+    """Read a row of /nodes, which has no load and no version."""
     return Node(
         node=str(row["node"]),
         status=str(row.get("status") or "unknown"),
@@ -78,13 +74,9 @@ def read_node(row: Row) -> Node:
 
 
 def read_node_resources(node: str, row: Row) -> NodeResources:
-    """A NodeResources from /nodes/{node}/status."""
+    """Read the answer of /nodes/{node}/status."""
     memory, swap, disk = (row.get(key) or {} for key in ("memory", "swap", "rootfs"))
-    load = [
-        average
-        for value in row.get("loadavg") or ()
-        if (average := number(value)) is not None
-    ]
+    load = [average for value in row.get("loadavg") or () if (average := number(value)) is not None]
     version = str(row.get("pveversion") or "").split("/")  # pve-manager/9.1.2/hash
     return NodeResources(
         node=node,
@@ -106,7 +98,7 @@ def read_node_resources(node: str, row: Row) -> NodeResources:
 def read_machine(
     vm_id: int, live: Row | None, resource: Row, offline: Collection[str] = ()
 ) -> Machine:
-    """A Machine from its node's own row, if that came, and its row of resources."""
+    """Read a machine's own row, if its node sent one, and its row of resources."""
     row = resource if live is None else live
     node = str(row["node"])
     lost = live is None and node in offline
@@ -115,15 +107,16 @@ def read_machine(
     if lost:
         status = "unknown"  # resources keep "running" for five minutes
     elif live is not None and status == "running":
-        # The lists know only running and stopped; status/current and resources tell a
-        # paused VM. The first live cpu after a while is always 0.
+        # A node's lists know only running and stopped. status/current and resources also
+        # know paused. The first live cpu after a while is always 0.
         finer = live.get("qmpstatus") or resource.get("status")
         status = status if finer in (None, "stopped", "unknown") else clean(finer)
         cpu = resource.get("cpu", cpu)
         if row["type"] == "qemu":
-            # The node's list has what the process uses on the host, this the guest's.
+            # The node's list has what the process uses on the host, resources what the
+            # guest uses.
             memory = resource.get("mem") or memory
-    idle = lost or status == "stopped"  # there they are 0, and mean nothing
+    idle = lost or status == "stopped"  # Proxmox sends 0 then, which means nothing
     return Machine(
         vm_id=vm_id,
         name=text(row.get("name")) or text(resource.get("name")),
@@ -147,7 +140,7 @@ def read_machine(
 
 
 def _ha(row: Row, resource: Row) -> str | None:
-    """The state in HA: status/current has it as an object, resources as a word."""
+    """Read the HA state: an object in status/current, a word in resources."""
     ha = row.get("ha")
     if isinstance(ha, dict):
         return (text(ha.get("state")) or "managed") if flag(ha.get("managed")) else None
@@ -155,7 +148,7 @@ def _ha(row: Row, resource: Row) -> str | None:
 
 
 def read_storage(node: str, row: Row) -> Storage:
-    """A Storage of one node, from a row of /nodes/{node}/storage."""
+    """Read a row of /nodes/{node}/storage."""
     active = flag(row.get("active"))
     sized = active and integer(row.get("total"))  # iSCSI has a total of 0
     return Storage(
@@ -165,7 +158,7 @@ def read_storage(node: str, row: Row) -> Storage:
         shared=flag(row.get("shared")),
         active=active,
         content=_words(row.get("content")),
-        # An inactive storage shows zeros.
+        # Proxmox sends zeros for an inactive storage.
         used=integer(row.get("used")) if sized else None,
         total=integer(row.get("total")) if sized else None,
         available=integer(row.get("avail")) if sized else None,
@@ -173,9 +166,9 @@ def read_storage(node: str, row: Row) -> Storage:
 
 
 def read_storage_resource(row: Row, offline: Collection[str]) -> Storage:
-    """A Storage of one node, from its row of resources: its last known figures.
+    """Read a storage's row of resources: its last known figures on one node.
 
-    Resources keep "available" for five minutes, so whether it is active is not known.
+    Resources say "available" for up to five minutes, so `active` is unknown.
     """
     last = row.get("status") == "available" and row["node"] not in offline
     sized = last and integer(row.get("maxdisk"))
@@ -197,7 +190,7 @@ def _words(content: Any) -> tuple[str, ...]:
 
 
 def read_cluster(rows: list[Row]) -> tuple[str | None, bool | None]:
-    """The cluster's name and whether it has quorum; both None on a standalone host."""
+    """Return the cluster's name and whether it has quorum, both None on a single host."""
     for row in rows:
         if row.get("type") == "cluster":
             return text(row.get("name")), flag(row.get("quorate"))

@@ -1,6 +1,4 @@
-"""What leaves and by which way: the gate, the deadline, TLS, and Proxmox's own words."""
-
-from __future__ import annotations
+"""The one way out: what may be sent, how many requests at once, deadlines and TLS."""
 
 import logging
 import re
@@ -15,24 +13,30 @@ from urllib3.exceptions import LocationValueError
 
 from src.config.settings import Settings
 from src.errors import ProxmoxError
+from src.models import GOALS, KINDS
 from src.proxmox.deadline import CONNECT_TIMEOUT, READ_TIMEOUT, time_left
-from src.proxmox.network import tls_context, tls_unavailable
+from src.proxmox.network import Network, Peer, tls_context
 from src.proxmox.refusals import not_proxmox, too_late
 
 log = logging.getLogger("mcp-proxmox")
 
-MAX_REQUESTS = 32  # in flight; a list asks a node for two things at most
-PROXMOX_STATUSES = (400, 401, 403, 500)  # and what others answer in its place
-POWER_PATH = r".*/nodes/[\w-]+/(qemu|lxc)/\d+/status/(start|stop|shutdown|reboot)"
+MAX_REQUESTS = 32  # at once; a list asks a node for two things at most
+PROXMOX_STATUSES = (400, 401, 403, 500)  # which a proxy or a firewall may send as well
+POWER_PATH = re.compile(rf".*/nodes/[\w-]+/({'|'.join(KINDS)})/\d+/status/({'|'.join(GOALS)})")
 
 
 class Transport(HTTPAdapter):
-    """What proxmoxer leaves out: a gate, the deadline, TLS and Proxmox's own words."""
+    """What requests and proxmoxer leave out: a gate, the deadline, TLS, Proxmox's words.
 
-    def __init__(self, settings: Settings) -> None:
+    `peer` is the server as its certificate says, once a connection was made.
+    """
+
+    def __init__(self, settings: Settings, network: Network) -> None:
         super().__init__(pool_maxsize=MAX_REQUESTS)
+        self.peer: Peer | None = None
         self._settings = settings
-        # urllib3's own limit waits without one, and has no deadline.
+        self._network = network
+        # urllib3's own limit makes a request wait past its deadline.
         self._places = threading.BoundedSemaphore(MAX_REQUESTS)
         self._tls: ssl.SSLContext | None = None
         self._tls_lock = threading.Lock()
@@ -40,32 +44,34 @@ class Transport(HTTPAdapter):
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
     ) -> Any:
-        host, pool = super().build_connection_pool_key_attributes(
-            request, bool(verify), cert
-        )
-        return host, pool | {"ssl_context": self._context(verify)}
+        host, pool = super().build_connection_pool_key_attributes(request, bool(verify), cert)
+        return host, pool | {"ssl_context": self._context()}
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         return super().proxy_manager_for(proxy, proxy_ssl_context=self._tls, **options)
 
     def cert_verify(self, *_: Any) -> None:
-        """The context has the CAs; requests would read them for each connection."""
+        """Do nothing: the context has the CAs, and requests would read them each time."""
 
-    def _context(self, verify: bool | str) -> ssl.SSLContext:
+    def _context(self) -> ssl.SSLContext:
         with self._tls_lock:
             if self._tls is None:
                 try:
-                    self._tls = tls_context(verify)
+                    self._tls = tls_context(self._network.verify, self._met)
                 except (OSError, ValueError):
-                    raise tls_unavailable(verify) from None
+                    raise self._network.tls_unavailable() from None
             return self._tls
+
+    def _met(self, host: str, peer: Peer) -> None:
+        if host.rstrip(".") == self._settings.host.rstrip("."):  # not a proxy's certificate
+            self.peer = peer
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> requests.Response:
         path = urlsplit(request.url or "").path
         if request.method != "GET" and not (
-            request.method == "POST" and re.fullmatch(POWER_PATH, path)
+            request.method == "POST" and POWER_PATH.fullmatch(path)
         ):
             raise ProxmoxError(f"This server never sends {request.method} {path}")
         if not self._places.acquire(timeout=min(max(time_left(), 0), READ_TIMEOUT)):
@@ -76,34 +82,34 @@ class Transport(HTTPAdapter):
                 raise too_late()
             kwargs["timeout"] = (min(CONNECT_TIMEOUT, left), min(READ_TIMEOUT, left))
             response = self._sent(request, *args, **kwargs)
-            _ = response.content  # read while it has its place
+            _ = response.content  # read it before another request takes the place
         finally:
             self._places.release()
         if response.status_code in PROXMOX_STATUSES and not _in_its_form(response):
             raise not_proxmox(self._settings, response.status_code)
         if response.status_code >= 400:
-            # proxmoxer tells the reason phrase, the first line only and lost on the way
-            # through some proxies. PVE 8.3 and later have the whole text in the body.
+            # proxmoxer reports the reason phrase. It is only the first line, and some
+            # proxies drop it. Since PVE 8.3 the body has the whole text.
             try:
                 response.reason = str(response.json()["message"]).strip()
             except (ValueError, KeyError, TypeError):
-                log.debug("an error without a message in its body")
+                log.debug("The body of an error contains no message")
         return response
 
     def _sent(self, *args: Any, **kwargs: Any) -> requests.Response:
         try:
             return super().send(*args, **kwargs)
         except requests.exceptions.SSLError:
-            # A file of CAs that has been mended counts from the next call on.
+            # Read the CA file again with the next call: it may have been mended.
             self._tls = None
             self.proxy_manager.clear()
             raise
-        except (LocationValueError, UnicodeError):  # PROXMOX_URL was checked
+        except (LocationValueError, UnicodeError):  # PROXMOX_URL was checked before
             raise requests.exceptions.InvalidProxyURL from None
 
 
 def _in_its_form(response: requests.Response) -> bool:
-    """Whether an error is Proxmox VE's: {"data": null, ...}, no body, or its words."""
+    """Whether Proxmox VE sent this error: {"data": null, ...}, no body, or its words."""
     if "WWW-Authenticate" in response.headers:
         return False
     if response.status_code == 403 and "Permission check" in response.reason:

@@ -93,17 +93,13 @@ def test_urls_that_are_understood(url: str, address: str) -> None:
         *((VERIFY, value, "verify_ssl", False) for value in ("false", "False")),
     ],
 )
-def test_values_that_are_understood(
-    name: str, value: str, attribute: str, expected: Any
-) -> None:
+def test_values_that_are_understood(name: str, value: str, attribute: str, expected: Any) -> None:
     for text in (value, f'"{value}"', f"'{value}'"):  # a pair of quotes is taken off
         assert getattr(settings(**{name: text}), attribute) == expected
 
 
 @pytest.mark.parametrize("name", [USER, TOKEN_SECRET, VERIFY])
-def test_a_variable_is_read_as_python_dotenv_reads_it(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_variable_is_read_as_python_dotenv_reads_it(name: str, tmp_path: Path) -> None:
     """What `docker --env-file` hands on raw: quotes, a comment behind the value, CR."""
     value = (GOOD | {VERIFY: "false"})[name]
     forms = ["{}", " {} ", "{}\r", "{} # lab", "{}\t#x", "'{}'", '"{}"', '"{}" # "lab"']
@@ -132,7 +128,7 @@ ALIKE: list[tuple[str, list[str]]] = [  # each list is refused in the same words
     (URL, [
         *("pve.example.com:8006", "ftp://pve", "https://", "https://pve:0", "https://-pve"),
         *("https://pv e", "https://pve..lan", "https://pvé.lan", "https://pve/a b"),
-        *(f"https://{'a' * 64}.lan", "https://pve/../x", "https://pve/a//b"),
+        *(f"https://{'a' * 64}.lan", "https://pve/../x", "https://pve/a//b")
     ]),
     (URL, ["https://pve:99999", "https://pve:port", "https://[::1"]),
     (URL, ["http://pve:8006"]),
@@ -144,7 +140,7 @@ ALIKE: list[tuple[str, list[str]]] = [  # each list is refused in the same words
     (TOKEN_ID, ["root@pam!mcp-token"]),
     (TOKEN_SECRET, [
         *("a b", "a\nb", "sé", "a\x00", "<secret>"),
-        *(f"PVEAPIToken=mcp@pve!t={UUID}", f"mcp@pve!t={UUID}"),
+        *(f"PVEAPIToken=mcp@pve!t={UUID}", f"mcp@pve!t={UUID}")
     ]),
     (VERIFY, ["no", "1", "yes"]),
     (VERIFY, ["/no/such.pem"]),
@@ -155,7 +151,7 @@ ALIKE: list[tuple[str, list[str]]] = [  # each list is refused in the same words
     *((name, [form.format(name) for form in UNEXPANDED]) for name in (*GOOD, VERIFY)),
     (VERIFY, ["${HOME}/ca.pem", "%USERPROFILE%\\ca.pem"]),
     (URL, ["https://${HOST}:8006"]),
-    (USER, ["$USER@pve"]),
+    (USER, ["$USER@pve"])
 ]  # fmt: skip
 
 
@@ -203,21 +199,15 @@ def test_each_refusal_names_the_variable_what_was_read_and_the_cure(
         assert Settings.from_env(GOOD, EnvFile.read()).user == "mcp@pve"
         texts[".env: somebody else's"] = refused({}, EnvFile.read())
     env_file.parent.rmdir()
-    assert not EnvFile.read().there
+    assert not EnvFile.read().exists
     texts["a folder that is gone"] = refused(GOOD | {VERIFY: "ca.pem"})
     monkeypatch.chdir(ROOT)
     compare("settings", {k: v.replace(folder, "/here") for k, v in texts.items()})
 
 
-def test_no_password_and_no_secret_is_shown_though_it_stands_in_the_wrong_place() -> (
-    None
-):
+def test_no_password_and_no_secret_is_shown_though_it_stands_in_the_wrong_place() -> None:
     for url in (
-        *(
-            "https://root:hunter2@pve",
-            "root:hunter2@pve:8006",
-            "https://a:hunter2/@pve",
-        ),
+        *("https://root:hunter2@pve", "root:hunter2@pve:8006", "https://a:hunter2/@pve"),
         *("https:/root:hunter2@pve", "ftp://pve/?password=hunter2"),
     ):
         ((_, shown, _), *_) = describe({URL: url}, EnvFile())
@@ -295,13 +285,7 @@ def test_each_variable_is_described_by_its_origin_and_never_the_secret() -> None
     assert shown[:2] == (GOOD[URL], "mcp@pve")
     assert shown[2] == shown[3] != shown[4]
     assert SECRET not in "".join(shown)
-    assert [origin == "/x/.env" for origin in origins] == [
-        True,
-        False,
-        False,
-        True,
-        False,
-    ]
+    assert [origin == "/x/.env" for origin in origins] == [True, False, False, True, False]
     assert origins[1] == origins[2] == origins[4]
 
 

@@ -6,13 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.lists.answers import (
-    MAX_CONTENT,
-    MAX_TEXT,
-    lean,
-    machines_answer,
-    storages_answer,
-)
+from src.lists.answers import MAX_CONTENT, MAX_TEXT, lean, machines_answer, storages_answer
 from src.models import Machine, Machines, Node, Storage, Storages
 
 VM = Machine(vm_id=100, node="a", type="qemu", status="stopped", cpus=4.0, live=False)
@@ -29,11 +23,7 @@ def test_a_machine_has_no_keys_that_hold_their_default() -> None:
 def test_nodes_and_storages_are_whole() -> None:
     assert lean([Node("a", "online")])[0]["cpu"] is None
     storage = lean(Storage(storage="s", type="dir", nodes=["a"]))
-    assert (storage["active"], storage["content"], storage["shared"]) == (
-        None,
-        [],
-        False,
-    )
+    assert (storage["active"], storage["content"], storage["shared"]) == (None, [], False)
 
 
 def test_text_and_content_have_the_same_notes() -> None:
@@ -45,9 +35,7 @@ def test_text_and_content_have_the_same_notes() -> None:
 
 
 @given(
-    st.lists(st.integers(1, 2000), min_size=1, max_size=200),
-    st.integers(0, 9),
-    st.integers(-3, 3),
+    st.lists(st.integers(1, 2000), min_size=1, max_size=200), st.integers(0, 9), st.integers(-3, 3)
 )
 def test_it_is_never_too_long_and_never_much_shorter(
     sizes: list[int], notes: int, spare: int
@@ -70,11 +58,14 @@ def test_it_is_never_too_long_and_never_much_shorter(
             assert len(written) + row > MAX_CONTENT - 20  # as many as fit
             tally, more = content["notes"][-2:]
             assert tally == f"a: {len(found.machines)} running"
-            assert more.startswith(f"{content['not_shown']} more rows are not shown. N")
+            assert more.startswith(f"{content['not_shown']} more row")
         rows = [line for line in text.splitlines() if ", a, qemu, running" in line]
         if len(rows) < content["total"]:
             left = content["total"] - len(rows)
-            assert f"\n{left} more rows are not shown. Narrow the list by" in text
+            assert (
+                f"\n{left} more row{' is' if left == 1 else 's are'} not shown. Narrow the list by"
+                in text
+            )
             assert len(text) + len(found.machines[len(rows)].name or "") > MAX_TEXT - 40
 
 
@@ -82,4 +73,4 @@ def test_storages_that_do_not_fit_are_the_least_full() -> None:
     storage = Storage(storage="nfs", type="nfs", nodes=["a"] * 40)
     text, content = storages_answer(Storages([storage] * 1000, ["tally"], 1000))
     for said in (text, content["notes"][-1]):
-        assert "more rows are not shown. Those that are shown are the fullest." in said
+        assert "more rows are not shown. The fullest are shown." in said

@@ -22,7 +22,7 @@ LISTS = ["list_infrastructure", "list_machines", "list_storage"]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """0.8 s in place of the 10 that a list waits for a node."""
-    monkeypatch.setattr(ask_nodes, "LIST_PATIENCE", 0.8)
+    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 0.8)
 
 
 def machines(answer: Answer) -> dict[int, Row]:

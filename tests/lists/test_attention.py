@@ -16,13 +16,9 @@ NFS |= {"shared": 1, "disk": 89, "maxdisk": 100}
 FULL, DEAD = NFS | {"disk": 90}, NFS | {"status": "unknown"}
 
 
-def attention(
-    *resources: Row, nodes: list[Node] | None = None, **more: Any
-) -> list[str]:
+def attention(*resources: Row, nodes: list[Node] | None = None, **more: Any) -> list[str]:
     given: dict[str, Any] = {"quorate": True, "silent": ()} | more
-    return needs_attention(
-        nodes or [OK], given["quorate"], given["silent"], [*resources]
-    )
+    return needs_attention(nodes or [OK], given["quorate"], given["silent"], [*resources])
 
 
 def test_a_cluster_in_good_order_needs_none() -> None:

@@ -1,20 +1,12 @@
 """What a machine's tasks mean for it."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from src.models import Machine
-from src.power.tasks import (
-    Task,
-    UnderWay,
-    described,
-    ends,
-    latest_failure,
-    lock_holder,
-    read_task,
-    under_way,
-)
+from src.power.tasks import Task, UnderWay, describe, later_than, lock_holder, read_task, under_way
 
 VM = Machine(vm_id=100, node="pve1", type="qemu", status="running")
 HA = replace(VM, ha="started")
@@ -81,17 +73,16 @@ def test_until_ha_acts_the_newest_task_says_what_it_was_asked(
         assert under_way(failed, replace(VM, ha=ha, status=status)) is None
 
 
-def test_a_failure_is_the_newest_task_since_ours() -> None:
+def test_what_came_after_ours_is_told_by_the_power_tasks_since_then() -> None:
     ours, failed = task("qmreboot", "OK", 10), task("qmstart", "no disk", 10)
-    assert latest_failure([failed, ours], 10, ours.upid) == failed
-    assert latest_failure([failed], 11, ours.upid) is None
-    assert latest_failure([failed], None, ours.upid) is None
-    assert latest_failure([failed], 10, failed.upid) is None
     again = task("qmstart", "OK", 20)
+    other = [task("vzdump", "no space", 30), task("qmstart", "x", 0)]
+    assert later_than([again, *other, failed, ours], 10, ours.upid) == [failed, again]
+    assert later_than([again, failed], 11, ours.upid) == [again]
+    assert later_than([failed], math.inf, ours.upid) == []
+    assert failed.failed
     for status in ("OK", None, "WARNINGS: 1"):
-        assert latest_failure([replace(again, status=status), failed], 10, "") is None
-    other = [task("vzdump", "no space", 30), task("qmstart", "x", None), failed]
-    assert latest_failure(other, 10, "") == failed
+        assert not replace(again, status=status).failed
 
 
 def test_a_task_is_described_with_the_times_of_its_start_and_end() -> None:
@@ -99,15 +90,13 @@ def test_a_task_is_described_with_the_times_of_its_start_and_end() -> None:
     times = dict.fromkeys(a_minute, "21:43:26 UTC") | {"vzshutdown": "21:44:31 UTC"}
     for kind, end in (times | {"qmstart": ""}).items():
         running = task(kind, began=1795642946)
-        assert end in ends(running)
-        assert bool(ends(running)) is bool(end)
-        assert ends(replace(running, began=None)) == ""
-        assert described(running).startswith(f"{kind}, since 21:42:26 UTC")
-        assert described(replace(running, began=None)) == kind
+        assert (f"; about {end}" in describe(running)) is bool(end)
+        assert describe(running).startswith(f"{kind}, since 21:42:26 UTC")
+        assert describe(replace(running, began=0)) == kind
         assert kind in UnderWay("start", running).description
         # HA's own tasks are those of root@pam.
         own = replace(running, upid="UPID:pve1:x:qmshutdown:100:root@pam:")
-        assert (ends(own) != ends(running)) is (kind == "qmshutdown")
+        assert (describe(own) != describe(running)) is (kind == "qmshutdown")
     assert UnderWay("stop").upid is None
     assert "HA" in UnderWay("stop").description
 
@@ -117,6 +106,6 @@ def test_a_task_that_runs_has_no_exit_status() -> None:
     assert read_task(row) == Task("UPID:x", "qmstart", "OK", 7)
     running = [read_task(row | {"status": each}) for each in ("RUNNING", None)]
     assert running == [Task("UPID:x", "qmstart", None, 7)] * 2
-    assert read_task({}) == Task("", "", None, None)
-    failed = [Task("", "", status, None).failed for status in (None, "OK", "no disk")]
+    assert read_task({}) == Task("", "", None, 0)
+    failed = [Task("", "", status, 0).failed for status in (None, "OK", "no disk")]
     assert failed == [False, False, True]

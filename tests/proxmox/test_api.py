@@ -1,8 +1,10 @@
 """Wrong ends of the wire: what is said, and what never leaves."""
 
+import asyncio
 import contextlib
 import re
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -17,7 +19,6 @@ from src import server
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
 from src.lists import ask_nodes
-from src.power import outcome
 from src.proxmox import deadline, transport
 from src.proxmox.deadline import time_left, within
 from tests.cluster import SECRET, Cluster
@@ -46,7 +47,7 @@ def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
 
 def test_the_patience_of_a_request_a_list_and_an_action() -> None:
     assert (deadline.CONNECT_TIMEOUT, deadline.READ_TIMEOUT) == (5, 30)
-    assert (ask_nodes.LIST_PATIENCE, outcome.POWER_PATIENCE) == (10, 45)
+    assert (deadline.LIST_TIMEOUT, deadline.POWER_TIMEOUT) == (10, 45)
 
 
 # --- No answer, and answers of something else -----------------------------------------
@@ -63,7 +64,7 @@ def test_an_address_without_a_host(point: Point, monkeypatch: Any) -> None:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         text = point(f"https://127.0.0.1:{listener.getsockname()[1]}")
-    assert "no connection in" in text
+    assert "no connection within" in text
 
 
 OK = "HTTP/1.1 200 OK\n"
@@ -97,10 +98,7 @@ NOT_ITS_OWN = [  # a reverse proxy, a web firewall, a Backup Server, another API
 
 OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or not
     "silence": [(None, True), (None, False)],
-    "a hang-up": [
-        *(("", True), ("", False)),
-        (OK + "Content-Length: 100\n\nbroken off", True),
-    ],
+    "a hang-up": [*(("", True), ("", False)), (OK + "Content-Length: 100\n\nbroken off", True)],
     "HTTP without TLS": [("HTTP/1.1 400 Bad Request\n\n", False)],
     "another service": [(answer, True) for answer in NOT_THE_API],
     **{
@@ -119,7 +117,7 @@ OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or 
 def test_something_else_than_the_api_is_told_as_that(
     point: Point, peer: Start, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(ask_nodes, "LIST_PATIENCE", 0.8)
+    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 0.8)
     assert "not resolve" in point("https://no-such-host.invalid")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
@@ -149,7 +147,7 @@ UNNAMED = {"message": "Verification failed.\n", "errors": {"type": "no such type
     [
         (401, "No ticket", {}, "(No ticket)"),
         (401, "x", NO_TOKEN, "(invalid token value!)"),
-        (403, "Permission check failed", {}, "mcp@pve!t: Permission check failed."),
+        (403, "Permission check failed", {}, "to do this: Permission check failed."),
         (500, "first", {"message": "first line\nsecond\n"}, ": first line second."),
         (500, "got timeout", {}, ": got timeout."),  # as an older one does
         (500, "got timeout", {"data": None}, ": got timeout."),
@@ -219,20 +217,27 @@ def test_a_request_ends_with_its_scope_and_none_leaves_after_it(
 
 
 def test_a_request_that_waits_for_its_place_is_not_sent_after_its_time(
-    proxmox: ProxmoxClient, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    proxmox: ProxmoxClient, cluster: Cluster
 ) -> None:
     """Thirty-two that hang take all places there are."""
-    monkeypatch.setattr(transport, "READ_TIMEOUT", 1.0)
-    cluster.delay["/nodes"] = 5
+    answer = threading.Event()
+
+    async def hang(request: web.Request) -> web.Response:
+        while not answer.is_set():
+            await asyncio.sleep(0.02)
+        return web.json_response({"data": []})
+
+    cluster.raw["/nodes"] = hang
     with ThreadPoolExecutor(transport.MAX_REQUESTS) as pool:
-        hang = [pool.submit(proxmox.get_nodes) for _ in range(transport.MAX_REQUESTS)]
+        hung = [pool.submit(proxmox.get_nodes) for _ in range(transport.MAX_REQUESTS)]
         wait_for(lambda: len(cluster.sent) == transport.MAX_REQUESTS)
         with within(0.3), pytest.raises(ProxmoxError) as caught:
             proxmox.get_machine_status("pve1", 100)
         assert caught.value.code == "refused"
-        assert not all(each.done() for each in hang)
         assert len(cluster.sent) == transport.MAX_REQUESTS
-    with pytest.raises(ProxmoxError, match="machine 100"):  # they are free again
+        answer.set()
+    assert [each.result() for each in hung] == [[]] * transport.MAX_REQUESTS
+    with pytest.raises(ProxmoxError, match="machine 100"):  # the places are free again
         proxmox.get_machine_status("pve1", 100)
 
 
@@ -256,9 +261,7 @@ def test_a_scope_ends_with_its_block_and_goes_along_into_another_thread() -> Non
 
 @pytest.mark.usefixtures("_still")
 @pytest.mark.parametrize(("around", "left"), [(45, 10), (8, 8), (1, 5), (-1, 5)])
-def test_an_attempt_has_ten_seconds_and_the_last_one_five(
-    around: int, left: int
-) -> None:
+def test_an_attempt_has_ten_seconds_and_the_last_one_five(around: int, left: int) -> None:
     with within(around):
         assert deadline.attempt(time_left) == left
         assert time_left() == around

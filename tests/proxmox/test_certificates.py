@@ -46,9 +46,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def meet(
-    python: None, peer: Start, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> Meet:
+def meet(python: None, peer: Start, call: Call, monkeypatch: pytest.MonkeyPatch) -> Meet:
     """What a list tells of a server with such a certificate, verified by `ca`."""
     resolve = socket.getaddrinfo
 
@@ -71,9 +69,7 @@ def copied(path: str, to: Path) -> str:
     return str(to)
 
 
-def test_a_ca_of_proxmoxs_own_making_is_trusted(
-    meet: Meet, authority: Authority
-) -> None:
+def test_a_ca_of_proxmoxs_own_making_is_trusted(meet: Meet, authority: Authority) -> None:
     """It has no keyUsage, for which Python 3.13 refuses it unless told otherwise."""
     assert not meet(authority.server(), authority.path).is_error
 
@@ -112,10 +108,7 @@ def test_each_certificate_that_is_not_trusted_is_told_by_its_cause(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", other.path)
     found["by a bundle of CAs"] = meet(authority.server(), "true")
     assert all(answer.is_error for answer in found.values())
-    texts = {
-        case: answer.text.replace(str(tmp_path), "/here")
-        for case, answer in found.items()
-    }
+    texts = {case: answer.text.replace(str(tmp_path), "/here") for case, answer in found.items()}
     assert max(map(len, texts.values())) <= 300
     compare("certificates", texts)
 
@@ -144,13 +137,13 @@ def test_a_file_that_is_mended_counts_from_the_next_call_on(
     assert not call("list_machines").is_error
 
 
-def test_a_file_that_is_gone_when_it_has_failed_is_no_further_error(
-    tmp_path: Path,
-) -> None:
+def test_a_file_that_is_gone_when_it_has_failed_is_no_further_error(tmp_path: Path) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     vars(error).update(verify_code=20, verify_message="x")
     settings = Settings("pve", 8006, "", "a@pve", "t", "s", str(tmp_path / "gone.pem"))
-    found = no_answer.unanswered(requests.exceptions.SSLError(error), settings, 0)
+    found = no_answer.unanswered(
+        requests.exceptions.SSLError(error), settings, network.Network.of(settings), 0
+    )
     assert "PROXMOX_VERIFY_SSL" in found.advice
 
 

@@ -13,8 +13,9 @@ import pytest
 import requests
 
 from src import server
+from src.errors import ProxmoxError
 from src.proxmox import no_answer
-from src.proxmox.network import BUNDLES
+from src.proxmox.network import BUNDLES, Network
 from tests.certificates import Authority
 from tests.cluster import SETTINGS, Cluster
 from tests.conftest import Call, Start
@@ -71,29 +72,30 @@ ERRORS: dict[str, OSError] = {
 def test_each_exception_is_told_by_what_it_means_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    direct, proxied = Network({}, True), Network({"https": "http://127.0.0.1:1"}, True)
+
+    def unanswered(error: OSError, host: str = "pve.lan") -> ProxmoxError:
+        return no_answer.unanswered(error, replace(SETTINGS, host=host), direct, 0)
+
+    def too_slow(network: Network, node: str = "") -> ProxmoxError:
+        return no_answer.too_slow(SETTINGS, network, 10, node)
+
     found = {
-        case: no_answer.unanswered(error, SETTINGS, 2.6, "pve1")
+        case: no_answer.unanswered(error, SETTINGS, direct, 2.6, "pve1")
         for case, error in ERRORS.items()
     }
-    found["too slow"] = no_answer.too_slow(SETTINGS, 10)
-    found["too slow, a node"] = no_answer.too_slow(SETTINGS, 10, "pve1")
+    found["too slow"] = too_slow(direct)
+    found["too slow, a node"] = too_slow(direct, "pve1")
     for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1"):
-        here = replace(SETTINGS, host=host)
-        found[f"a refused connection to {host}"] = no_answer.unanswered(
-            REFUSED, here, 0
-        )
+        found[f"a refused connection to {host}"] = unanswered(REFUSED, host)
     for number in (-9, socket.EAI_AGAIN):
         error = broken(socket.gaierror(number, "x"))
-        six = replace(SETTINGS, host="fd00::5")
-        found[f"IPv6, {number}"] = no_answer.unanswered(error, six, 0)
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    found["too slow, with a proxy"] = no_answer.too_slow(SETTINGS, 10)
-    found["too slow, a node, with a proxy"] = no_answer.too_slow(SETTINGS, 10, "pve1")
-    system = {"https": "http://127.0.0.1:1"}
-    monkeypatch.delenv("HTTPS_PROXY")
-    monkeypatch.setattr("src.proxmox.network.get_environ_proxies", lambda _: system)
+        found[f"IPv6, {number}"] = unanswered(error, "fd00::5")
     refused = requests.exceptions.ProxyError(OSError(111, "Connection refused"))
-    found["a proxy of the system"] = no_answer.unanswered(refused, SETTINGS, 0)
+    found["a proxy of the system"] = no_answer.unanswered(refused, SETTINGS, proxied, 0)
+    monkeypatch.setenv("HTTPS_PROXY", proxied.proxies["https"])
+    found["too slow, with a proxy"] = too_slow(proxied)
+    found["too slow, a node, with a proxy"] = too_slow(proxied, "pve1")
     assert max(len(str(error)) for error in found.values()) <= 300
     compare("no-answer", {case: f"{e.code}: {e}" for case, e in found.items()})
 
@@ -118,7 +120,7 @@ ODD = (
 def test_each_proxy_and_bundle_that_is_in_the_way_is_told_by_its_variable(
     call: Call, cluster: Cluster, peer: Start, monkeypatch: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("src.lists.ask_nodes.LIST_PATIENCE", 0.8)
+    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 0.8)
 
     def text_with(**environ: str) -> str:
         with monkeypatch.context() as patch:
@@ -129,9 +131,7 @@ def test_each_proxy_and_bundle_that_is_in_the_way_is_told_by_its_variable(
         assert "hunter2" not in text
         assert len(text) <= 400
         text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8006", text)
-        return re.sub(r"within \d s", "within 1 s", text).replace(
-            str(tmp_path), "/here"
-        )
+        return re.sub(r"within \d s", "within 1 s", text).replace(str(tmp_path), "/here")
 
     def through(answer: str | None) -> str:
         url, _ = peer(answer, tls=False)
@@ -143,8 +143,7 @@ def test_each_proxy_and_bundle_that_is_in_the_way_is_told_by_its_variable(
     plain = peer("HTTP/1.1 400 Bad Request\n\n", tls=False)[0]
     dead = "http://127.0.0.1:1"
     texts = {
-        f"it {case}": text_with(HTTPS_PROXY=through(answer))
-        for case, answer in PROXIES.items()
+        f"it {case}": text_with(HTTPS_PROXY=through(answer)) for case, answer in PROXIES.items()
     } | {
         "it does not run": text_with(HTTPS_PROXY=dead),
         "it is one for all": text_with(all_proxy=dead),

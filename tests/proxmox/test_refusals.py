@@ -59,7 +59,7 @@ def test_a_refusal_of_something_else_was_not_carried_out() -> None:
         (500, ("x" * 500,), f": {'x' * 500}."),
         (500, ("a\u202e\x1b\nb",), ": a b."),
         (595, ("x",), "(595 x)."),
-        (401, (None,), "(no reason)."),
+        (401, (None,), "(no reason given)."),
     ],
 )
 def test_what_proxmox_says_is_told_whole_without_the_secret_and_cut(

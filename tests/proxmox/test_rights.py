@@ -20,9 +20,7 @@ BOTH = {"VM.Audit": 1, "VM.PowerMgmt": 1}
 MEMBER = dict.fromkeys(BOTH, 0)  # what a pool grants is not handed further down
 EVERYTHING = {"Sys.Audit": 1, "Datastore.Audit": 1} | BOTH
 NAMES = ("lists", "lists-watch", "lists-none")
-REAL = {
-    name: recording(name)["before"]["/access/permissions"]["data"] for name in NAMES
-}
+REAL = {name: recording(name)["before"]["/access/permissions"]["data"] for name in NAMES}
 MORE: dict[str, Permissions] = {  # beside WATCH
     "one machine": {"/vms/100": BOTH},
     "a pool": {"/pool/lab": BOTH, "/vms/101": MEMBER, "/vms/102": MEMBER},
@@ -40,11 +38,11 @@ def test_each_right_is_whole_or_in_part_or_missing() -> None:
     denied = dict.fromkeys(("/", "/access", "/nodes", "/storage"), EVERYTHING)
     cases = REAL | {"all on /": {"/": EVERYTHING}, "none on /vms": denied}
     texts = {
-        name: "\n".join(right.text for right in read_rights(permissions).each)
-        for name, permissions in cases.items()
+        name: "\n".join(right.text for right in (*rights.watching, rights.power))
+        for name, rights in zip(cases, map(read_rights, cases.values()), strict=True)
     }
     for name, more in MORE.items():
-        texts[f"watching, and {name}"] = read_rights(WATCH | more).each[-1].text
+        texts[f"watching, and {name}"] = read_rights(WATCH | more).power.text
     compare("rights", texts)
 
 
@@ -52,33 +50,33 @@ def test_each_right_is_whole_or_in_part_or_missing() -> None:
 def test_a_real_token_that_may_watch_lacks_at_most_power(name: str) -> None:
     rights = read_rights(REAL[name])
     assert (rights.missing, rights.excess) == ([], [])
-    assert bool(rights.no_power) == (name == "lists-watch")
+    assert rights.power.is_missing == (name == "lists-watch")
 
 
 def test_a_token_without_any_right_lacks_them_all() -> None:
     rights = read_rights(REAL["lists-none"])
-    assert [(each.privilege, each.top) for each in rights.missing] == [
+    assert [(each.privilege, each.base_path) for each in rights.missing] == [
         ("Sys.Audit", "/"),
         ("Sys.Audit", "/nodes"),
         ("VM.Audit", "/vms"),
         ("Datastore.Audit", "/storage"),
     ]
-    assert [each.privilege for each in rights.no_power] == ["VM.PowerMgmt"]
+    assert rights.power.is_missing
 
 
 def test_what_is_granted_on_the_root_only_reaches_nothing_below() -> None:
     missing = read_rights({"/": {"Sys.Audit": 0}}).missing
-    assert [each.top for each in missing] == ["/nodes", "/vms", "/storage"]
+    assert [each.base_path for each in missing] == ["/nodes", "/vms", "/storage"]
 
 
 @pytest.mark.parametrize("odd", [None, [], ["VM.Audit"], "x", 1])
 def test_an_odd_answer_allows_nothing(odd: object) -> None:
-    assert [each.top for each in read_rights(WATCH | {"/vms": odd}).missing] == ["/vms"]
+    assert [each.base_path for each in read_rights(WATCH | {"/vms": odd}).missing] == ["/vms"]
 
 
 def test_watching_a_part_is_no_mistake() -> None:
     rights = read_rights({"/vms/100": {"VM.Audit": 1}, "/nodes/a": {"Sys.Audit": 1}})
-    assert [each.top for each in rights.missing] == ["/", "/storage"]
+    assert [each.base_path for each in rights.missing] == ["/", "/storage"]
 
 
 def test_what_no_tool_needs_is_named() -> None:
@@ -93,12 +91,10 @@ def test_what_no_tool_needs_is_named() -> None:
         ("Sys.Audit", "/", "McpNode --privs Sys.Audit; / McpNode --propagate 0"),
         ("Sys.Audit", "/nodes", "McpNode --privs Sys.Audit; /nodes McpNode"),
         ("VM.PowerMgmt", "/vms/9", "McpPower --privs VM.Audit,VM.PowerMgmt; /vms/9 McpPower"),
-        ("VM.Backup", "/vms/9", "McpVMBackup --privs VM.Backup; /vms/9 McpVMBackup"),
-    ],
+        ("VM.Backup", "/vms/9", "McpVMBackup --privs VM.Backup; /vms/9 McpVMBackup")
+    ]
 )  # fmt: skip
-def test_the_lines_that_grant_to_user_and_token(
-    privilege: str, path: str, lines: str
-) -> None:
+def test_the_lines_that_grant_to_user_and_token(privilege: str, path: str, lines: str) -> None:
     role, _, rest = lines.partition("; ")
     where, _, which = rest.partition(" ")
     assert grant(privilege, path, SETTINGS) == [
@@ -172,16 +168,12 @@ def played(lines: list[list[str]]) -> Permissions:
             at = granted.setdefault(given["path"], {})
             at[given["roles"]] = int(given.get("propagate", 1))
     return {
-        path: {
-            privilege: flag for role, flag in at.items() for privilege in roles[role]
-        }
+        path: {privilege: flag for role, flag in at.items() for privilege in roles[role]}
         for path, at in granted.items()
     }
 
 
-def test_the_lines_of_the_readme_end_in_what_real_clusters_answered_after_such() -> (
-    None
-):
+def test_the_lines_of_the_readme_end_in_what_real_clusters_answered_after_such() -> None:
     power, away, user, modify = (
         next(i for i, words in enumerate(PVEUM) if wanted in " ".join(words))
         for wanted in ("McpPower", "acl delete", "user delete", "token modify")
@@ -194,7 +186,5 @@ def test_the_lines_of_the_readme_end_in_what_real_clusters_answered_after_such()
     ):
         assert played(lines) == REAL[name]
     added = {words[3] for words in PVEUM if words[1:3] == ["role", "add"]}
-    gone = {
-        words[3] for words in PVEUM[user:modify] if words[1:3] == ["role", "delete"]
-    }
+    gone = {words[3] for words in PVEUM[user:modify] if words[1:3] == ["role", "delete"]}
     assert added == gone == {"McpNode", "McpGuest", "McpStore", "McpPower"}

@@ -76,11 +76,7 @@ def test_every_figure_of_a_machine_is_read_from_its_own_key() -> None:
         ({"qmpstatus": "suspended"}, {}, {"status": "suspended"}),
         ({"qmpstatus": "running"}, {"status": "paused"}, {"status": "running"}),
         ({}, {"status": "stopped"}, {"status": "running"}),
-        (
-            {},
-            {"status": "unknown"},
-            {"status": "running"},
-        ),  # it has no statistics there
+        ({}, {"status": "unknown"}, {"status": "running"}),  # it has no statistics there
         ({}, {"status": None}, {"status": "running"}),
         ({"status": "stopped"}, {"status": "paused"}, {"status": "stopped"}),
         ({"cpu": 0}, {"cpu": 0.5}, {"cpu": 0.5}),  # its node's first answer is always 0
