@@ -1,6 +1,6 @@
 """The tools' parameters: how the model sees them, and how a wrong argument is answered.
 
-The schema has no bounds, because some clients silently replace a value by one that fits.
+The schema has no bounds, because some clients silently replace a value with one that fits.
 """
 
 import math
@@ -15,7 +15,9 @@ from pydantic import Field
 from src.models import MAX_VM_ID, MIN_VM_ID
 
 VmId = Annotated[int, Field(description="The machine's id, e.g. 100")]
-NodeName = Annotated[str, Field(description="The node the machine is on, as list_machines says")]
+NodeName = Annotated[
+    str, Field(description="The node the machine is on, as list_machines shows it")
+]
 Force = Annotated[
     bool,
     Field(
@@ -25,7 +27,7 @@ Force = Annotated[
 ]
 OptionalNode = Annotated[str | None, Field(description="Only machines on this node")]
 OptionalStatus = Annotated[
-    str | None, Field(description="Only machines that are running, stopped, paused, ...")
+    str | None, Field(description="Only machines with this status: running, stopped, paused, ...")
 ]
 OptionalName = Annotated[
     str | None, Field(description="Only machines with this in their name or a tag")
@@ -68,8 +70,8 @@ def _force(value: Any) -> bool | None:
 
 
 # Each parameter's reader, which returns None for a wrong value, and what is expected.
-Read = Callable[[Any], Any]
-READERS: dict[str, tuple[Read, str]] = {
+Reader = Callable[[Any], Any]
+READERS: dict[str, tuple[Reader, str]] = {
     "vm_id": (_vm_id, f"a whole number from {MIN_VM_ID} to {MAX_VM_ID}"),
     "node": (_node, "a node's name (letters, digits and hyphens)"),
     "status": (_status, "a word such as running, stopped, unknown or paused"),
@@ -90,7 +92,7 @@ def read_arguments(
     for name in given:
         if name not in known and name not in IGNORED:
             names = f"its arguments are {', '.join(known)}" if known else "it has none"
-            wrong.append(f"{tool} has no argument {name[:40]!r}, {names}")
+            wrong.append(f"{tool} has no argument {name[:40]!r}; {names}")
     for name in known:
         value = given.get(name)
         blank = value is None or (isinstance(value, str) and value.strip() in ("", "null"))

@@ -16,7 +16,7 @@ from src.proxmox.deadline import Progress
 
 T = TypeVar("T")
 
-PROMPT = 0.002  # seconds in which a thread reads a message while nothing holds it up
+RESPONSIVE = 0.002  # seconds in which a thread reads a message while nothing holds it up
 START_PATIENCE = 2.0
 
 _starting = anyio.Lock()
@@ -66,7 +66,7 @@ class Calls:
         progress, failure = ProgressWriter(), None
         async with anyio.create_task_group() as writer:
             writer.start_soon(progress.write, ctx)
-            await _let_messages_in()
+            await _wait_until_responsive()
             try:
                 result = await anyio.to_thread.run_sync(
                     call,
@@ -84,7 +84,7 @@ class Calls:
         return result
 
 
-async def _let_messages_in() -> None:
+async def _wait_until_responsive() -> None:
     """Wait until the server keeps up with its client, for START_PATIENCE at most.
 
     Python runs one thread at a time. The threads of many calls would delay the one that
@@ -92,12 +92,12 @@ async def _let_messages_in() -> None:
     """
     with anyio.move_on_after(START_PATIENCE):
         async with _starting:
-            while not await _reads_promptly():
-                await anyio.sleep(5 * PROMPT)
+            while not await _is_responsive():
+                await anyio.sleep(5 * RESPONSIVE)
 
 
-async def _reads_promptly() -> bool:
+async def _is_responsive() -> bool:
     """Whether a thread answers at once, as the SDK uses one for each line of stdin."""
     began = time.perf_counter()
     await anyio.to_thread.run_sync(int)
-    return time.perf_counter() - began < PROMPT
+    return time.perf_counter() - began < RESPONSIVE

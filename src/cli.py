@@ -39,7 +39,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--watch-only",
         action="store_true",
-        help="offer only the three lists, and no tool that switches a machine",
+        help="offer only the three lists, and no tool that starts or stops a machine",
     )
     return parser.parse_args(arguments)
 
@@ -118,7 +118,7 @@ def _connection(client: ProxmoxClient) -> Iterator[str]:
     began = time.monotonic()
     version = client.get_version()
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
-    yield f"{settings.address} answered {settings.token_id} in {took}"
+    yield f"{settings.address} answered in {took} (token {settings.token_id})"
     yield _certificate(client.network.verifier, client.get_peer())
     yield f"Proxmox VE {version}"
 
@@ -128,16 +128,16 @@ def _certificate(verifier: str, peer: Peer | None) -> str:
     protocol = peer.protocol if peer else "TLS"
     if not verifier:
         return (
-            f"{protocol}, NOT verified (PROXMOX_VERIFY_SSL=false): anybody in between can "
-            "read the token"
+            f"{protocol}, NOT verified (PROXMOX_VERIFY_SSL=false): anyone on the network "
+            "path can read the token"
         )
-    verified = f"{protocol}, verified by {verifier}"
+    verified = f"{protocol}, verified against {verifier}"
     if not peer or peer.expires is None:
         return verified
     names = some_of(list(peer.names))
     day = time.strftime("%Y-%m-%d", time.gmtime(peer.expires))
     days = (peer.expires - time.time()) / 86_400
-    return f"{verified}: a certificate of {names}, valid until {day} ({days:.0f} days)"
+    return f"{verified}: a certificate for {names}, valid until {day} ({days:.0f} days)"
 
 
 def _nodes(client: ProxmoxClient) -> Iterator[str]:
@@ -169,8 +169,8 @@ def _rights(client: ProxmoxClient, power: bool) -> Iterator[str]:
         yield right.text
     if rights.excess:
         yield (
-            f"The token has more than any tool needs: {some_of(rights.excess)}. Whoever "
-            "steals it can use that, too."
+            f"The token has privileges that no tool needs: {some_of(rights.excess)}. Anyone who "
+            "steals the token can use them too."
         )
     if missing := rights.missing:
         names = ", ".join(f"{each.privilege} on {each.base_path}" for each in missing)
@@ -178,7 +178,7 @@ def _rights(client: ProxmoxClient, power: bool) -> Iterator[str]:
         yield from _commands(missing, settings)
     if power and rights.power.is_missing:
         only = "" if missing else "The token can only watch. "
-        yield f"{only}To let it switch machines as well, run {AS_ROOT}:"
+        yield f"{only}To let it start and stop machines too, run {AS_ROOT}:"
         yield from _commands([rights.power], settings)
 
 

@@ -1,7 +1,7 @@
-"""ProxmoxClient: API token, TLS, discovery, and one method for each question.
+"""ProxmoxClient: API token, TLS, discovery, and one method for each operation.
 
 It knows nothing of MCP, and contacts nothing before the first call. Sizes are in bytes, CPU
-is a fraction from 0 to 1, times are in seconds. A value that Proxmox does not tell is None.
+is a fraction from 0 to 1, times are in seconds. A value that Proxmox does not report is None.
 """
 
 from proxmoxer import ProxmoxAPI  # type: ignore[import-untyped]
@@ -36,7 +36,7 @@ from src.proxmox.rows import read_cluster, read_node, read_node_resources, text
 class ProxmoxClient:
     """A thin client of the Proxmox VE API. Several threads may use it at once.
 
-    Every method raises ProxmoxError, and nothing else, for a failure that a user can meet.
+    Every method raises ProxmoxError, and nothing else, for a failure that a user can run into.
     """
 
     def __init__(self, settings: Settings) -> None:

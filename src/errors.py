@@ -1,7 +1,7 @@
-"""The one exception that stands for every failure a user can meet."""
+"""The one exception that stands for every failure a user can run into."""
 
 # After these nobody knows whether Proxmox carried out the request.
-LOST = {"dropped", "broken", "timeout", "not the API", 502, 504, *range(595, 600)}
+OUTCOME_UNKNOWN = {"dropped", "broken", "timeout", "not the API", 502, 504, *range(595, 600)}
 
 
 class ProxmoxError(Exception):
@@ -25,4 +25,4 @@ class ProxmoxError(Exception):
     @property
     def answer_lost(self) -> bool:
         """Whether Proxmox may have carried out the request nevertheless."""
-        return self.code in LOST
+        return self.code in OUTCOME_UNKNOWN

@@ -38,7 +38,7 @@ class Node:
     """A physical server. Its figures are null while it is offline or does not answer, and
     without Sys.Audit on /nodes/NODE. cpu is a fraction of all its cpus. memory and disk
     (the root file system) are in bytes, uptime is in seconds, load has the averages over
-    1, 5 and 15 minutes. maintenance is true while HA moves its machines away."""
+    1, 5 and 15 minutes. maintenance is true while it is in HA maintenance mode."""
 
     node: str
     status: str  # online | offline | unknown (no statistics, or it does not answer)
@@ -79,7 +79,7 @@ class Infrastructure:
     """The cluster. attention lists what a person should look at. cluster and quorate are
     null on a standalone host and without Sys.Audit on /. notes give the totals and say
     what could not be read. not_shown counts the nodes left out because the answer would be
-    too long. A missing key has its default value."""
+    too long."""
 
     attention: list[str]
     cluster: str | None
@@ -96,7 +96,8 @@ class Machine:
     uptime is in seconds; they are null while it is stopped or if unknown. status is
     running, stopped, unknown (its node is offline) or a QEMU state such as paused. ha is
     its HA state, null if HA does not manage it. live is false if its node did not answer:
-    then the state is the last known one. A missing key has its default value."""
+    then its status is the last known one, or unknown if the node is offline. A missing key
+    has its default value."""
 
     vm_id: int
     name: str | None = None
@@ -145,7 +146,7 @@ class Machines:
 @dataclass(kw_only=True)
 class Storage:
     """A storage. A shared one is listed once with all its nodes, a local one once for each
-    node. Sizes are in bytes, null while it is inactive. active is null if unknown."""
+    node. Sizes are in bytes, null while it is inactive or if unknown. active is null if unknown."""
 
     storage: str
     type: str
@@ -177,8 +178,9 @@ class Storages:
 @dataclass
 class PowerResult:
     """What a power action did. status is the machine's live status after it. changed is
-    false if that is the same as before. finished is false if the action still goes on.
-    task is the UPID of Proxmox's task, null if there is none."""
+    true if the action, or one already under way, changed the machine; a reboot counts.
+    finished is false if the action still goes on. task is the UPID of Proxmox's task, null if
+    there is none."""
 
     vm_id: int
     name: str | None

@@ -51,9 +51,9 @@ mcp = Server(
     title="Proxmox VE",
     version="1.0.0",
     instructions=(
-        "Watch a Proxmox VE infrastructure, and start, stop and reboot its machines if the "
-        "tools for it are there. List first: the power tools need a machine's vm_id and its "
-        "node. To find out whether all is well, call all three lists. They do not show what "
+        "Watch a Proxmox VE infrastructure, and start, stop and reboot its machines if those "
+        "tools are available. List first: the power tools need a machine's vm_id and its "
+        "node. To check that all is well, call all three list tools. They do not show what "
         "is inside a guest, history, or how full the disks of VMs are. Stop gracefully; use "
         "force only if the user has just asked for exactly that. Nothing can be deleted."
     ),

@@ -190,7 +190,7 @@ def test_the_picture_of_the_packages_has_the_arrows_of_the_imports() -> None:
 
 
 def test_the_readme_names_the_files_there_are() -> None:
-    table = README[README.index("| tests of |") :]
+    table = README[README.index("| what is tested |") :]
     named = set(re.findall(r"`(test_\w+\.py|\w+/)`", table))
     tests = ROOT / "tests"
     folders = {f"{path.parent.name}/" for path in tests.glob("*/__init__.py")}

@@ -10,15 +10,15 @@ MOUNT = "-v /absolute/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro"
 AGAIN = "copy /etc/pve/pve-root-ca.pem from a node again"
 CURES: dict[Fault, str] = {
     "missing": "correct the path, or in a container mount the file by its absolute path, " + MOUNT,
-    "folder": "Docker makes one if the file to mount is missing; remove it, and mount the "
-    f"file by its absolute path, {MOUNT}",
+    "folder": "Docker creates one if the file to mount does not exist; remove the folder, and "
+    f"mount the file by its absolute path, {MOUNT}",
     "special": "copy it into a regular file",
-    "forbidden": "chmod 644 it, and 755 the folders above it",
+    "forbidden": "run chmod 644 on it, and chmod 755 on the folders above it",
     "UTF-16": "copy it with scp or cp",
 }
 
 
-def wrong_with(path: str) -> str:
+def problem_with(path: str) -> str:
     """Return what is wrong with a CA file and how to mend it, or "" if it is usable."""
     try:
         content = read_file(path)
@@ -47,9 +47,12 @@ def _other_content(content: bytes) -> str:
     if not content.strip():
         return f"is empty: {AGAIN}"
     if b"PRIVATE KEY-----" in content:
-        return f"is a private key, which must stay where it was made: {AGAIN}"
+        return (
+            "is a private key, which must stay where it was made: copy "
+            "/etc/pve/pve-root-ca.pem from a node instead"
+        )
     if content[:1] == b"\x30":
-        return "is in DER form: convert it with openssl x509 -inform der -in it -out ca.pem"
+        return "is in DER form: convert it with openssl x509 -inform der -in FILE -out ca.pem"
     return f"contains no certificate (-----BEGIN CERTIFICATE-----): {AGAIN}"
 
 

@@ -13,7 +13,7 @@ from src.errors import ProxmoxError
 
 CURES: dict[Fault, str] = {
     "folder": "Remove it",
-    "special": "Replace it by a regular file",
+    "special": "Replace it with a regular file",
     "UTF-16": "Save it as UTF-8",
 }
 
@@ -30,7 +30,7 @@ class EnvFile:
 
     @classmethod
     def read(cls) -> Self:
-        """Read .env. A file that cannot be read is its `problem`, a missing one is none."""
+        """Read .env. If it cannot be read, `problem` says why. A missing file is no problem."""
         try:
             path = os.path.abspath(".env")
         except OSError:  # the working directory is gone
@@ -57,11 +57,11 @@ class EnvFile:
             return ""
         if not self.exists:
             return (
-                f"Only the environment was read, because {self.path} does not exist (docker run: "
+                f"Only the environment was read: there is no {self.path} (docker run: use "
                 "--env-file)."
             )
         lines = ", ".join(map(str, self.malformed))
-        ignored = f" Line {lines} of it is not NAME=value." if lines else ""
+        ignored = f" Ignored, because not NAME=value: line {lines}." if lines else ""
         return (
             f"Settings were read from {self.path} and from the environment, which takes "
             f"precedence.{ignored}"
@@ -69,12 +69,10 @@ class EnvFile:
 
 
 def _problem(path: str, reason: str, cure: str) -> ProxmoxError:
-    return ProxmoxError(
-        f"The file {path} {reason}", f"{cure}, or set the variables in the environment."
-    )
+    return ProxmoxError(f"{path} {reason}", f"{cure}, or set the variables in the environment.")
 
 
-def as_dotenv_reads(value: str) -> str:
+def unquote(value: str) -> str:
     """Remove what `docker --env-file` leaves on a value: quotes, a comment, CR."""
     value = value.strip()
     if "\n" in value:

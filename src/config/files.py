@@ -32,7 +32,7 @@ def read_file(path: str) -> bytes:
     except PermissionError:
         raise Unreadable("forbidden", "cannot be read by this user") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        said = getattr(error, "strerror", None) or "it is not a path"
+        said = getattr(error, "strerror", None) or "it is not a valid path"
         raise Unreadable("other", f"cannot be read: {said}") from None
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise Unreadable("UTF-16", "is UTF-16, which PowerShell's > writes")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
 
-from src.config.ca_file import wrong_with
-from src.config.env_file import EnvFile, as_dotenv_reads
+from src.config.ca_file import problem_with
+from src.config.env_file import EnvFile, unquote
 from src.errors import ProxmoxError
 
 PLACEHOLDERS = {  # the values in .env.example, which count as missing
@@ -62,7 +62,7 @@ class Settings:
             raise file.problem
         problems: list[str] = []
         given = _given(environ, file)
-        values = {name: _expected(name, given, file, problems) for name in EXPECTED}
+        values = {name: _checked(name, given, file, problems) for name in EXPECTED}
         host, port, prefix = _parse_url(values["PROXMOX_URL"], problems)
         user = values["PROXMOX_USER"]
         owner, _, token_name = values["PROXMOX_TOKEN_ID"].rpartition("!")
@@ -103,14 +103,12 @@ def read_settings() -> Settings:
 def _given(environ: Mapping[str, str], file: EnvFile) -> dict[str, str]:
     """Return the value of each of the five, from the environment or else from the file."""
     return {
-        name: as_dotenv_reads(environ[name])
-        if name in environ
-        else file.values.get(name, "").strip()
+        name: unquote(environ[name]) if name in environ else file.values.get(name, "").strip()
         for name in (*EXPECTED, VERIFY)
     }
 
 
-def _expected(name: str, given: Mapping[str, str], file: EnvFile, problems: list[str]) -> str:
+def _checked(name: str, given: Mapping[str, str], file: EnvFile, problems: list[str]) -> str:
     """Return a variable's value, or "" after adding to `problems` what is wrong with it."""
     pattern, example = EXPECTED[name]
     value = given[name]
@@ -118,9 +116,9 @@ def _expected(name: str, given: Mapping[str, str], file: EnvFile, problems: list
     if not value:
         wrong = "is missing"
         if file.values.get(name):
-            wrong += ": it is blank in the environment, which takes precedence"
-    elif _is_the_examples(name, value):
-        wrong = f"is missing: it still has the example's value, {value}"
+            wrong = "is blank in the environment, which takes precedence over .env"
+    elif _is_placeholder(name, value):
+        wrong = f"still has the value from .env.example, {value}"
     elif unexpanded := _unexpanded(name, value):
         wrong = f"{unexpanded}: write the value itself"
     elif not re.fullmatch(pattern, value):
@@ -129,11 +127,11 @@ def _expected(name: str, given: Mapping[str, str], file: EnvFile, problems: list
     elif name == "PROXMOX_TOKEN_ID" and re.search(f"(^|!){UUID}$", value):
         wrong = "looks like a secret: it must be the token's name"
     if wrong:
-        problems.append(f"{name} {wrong}, e.g. {example}")
+        problems.append(f"{name} {wrong} (write it like {example})")
     return "" if wrong else value
 
 
-def _is_the_examples(name: str, value: str) -> bool:
+def _is_placeholder(name: str, value: str) -> bool:
     return value == PLACEHOLDERS[name] or (
         name == "PROXMOX_URL" and re.search("//your-proxmox-host([:/]|$)", value) is not None
     )
@@ -163,18 +161,18 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
     """Return host, port and path prefix, after adding to `problems` what is wrong."""
     if not url:
         return "", 0, ""
-    example = "e.g. https://pve.example.com"
+    example = "(write it like https://pve.example.com)"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        problems.append(f"PROXMOX_URL is not a URL ({_printable(url)}), {example}")
+        problems.append(f"PROXMOX_URL is not a URL: {_printable(url)} {example}")
         return "", 0, ""
     prefix = parts.path.strip("/").removesuffix("api2/json").rstrip("/")
     label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
     wrong = ""
     if parts.scheme == "http":
-        wrong = "starts with http://, which would send the token in clear"
+        wrong = "starts with http://, which would send the token unencrypted"
     elif (
         parts.scheme != "https"
         or "@" in parts.netloc
@@ -182,9 +180,9 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
         or not re.fullmatch(rf"{label}(\.{label})*\.?|[0-9a-f:]+[0-9.]*", host)
         or not re.fullmatch(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*", prefix and f"/{prefix}")
     ):
-        wrong = f"is not https://host:port ({_printable(url)})"
+        wrong = f"is not https://host:port but {_printable(url)}"
     if wrong:
-        problems.append(f"PROXMOX_URL {wrong}, {example}")
+        problems.append(f"PROXMOX_URL {wrong} {example}")
     return host, port or 8006, prefix
 
 
@@ -210,7 +208,7 @@ def _parse_verify(value: str, problems: list[str]) -> bool | str:
         )
     elif not re.search(r"[/\\.]", value) and not os.path.exists(path):
         wrong = f"is {shown}, which is neither true nor false nor the path of a CA file"
-    elif problem := wrong_with(path):
+    elif problem := problem_with(path):
         wrong = f"is {shown}, which {problem}"
     if wrong:
         problems.append(f"{VERIFY} {wrong}")

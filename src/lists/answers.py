@@ -65,7 +65,7 @@ def _answer(
 
     If not all rows fit, add `summary` in their place and `advice` on how to see them.
     """
-    whole = lean(found)
+    whole = to_json(found)
 
     def notes(shown: int) -> list[str]:
         if shown == len(lines):
@@ -83,12 +83,12 @@ def _answer(
 
     sizes = [len(_json(row)) for row in whole[key]]
     return (
-        text(_most(MAX_TEXT, list(map(len, lines)), text)),
-        content(_most(MAX_CONTENT, sizes, lambda shown: _json(content(shown)))),
+        text(_rows_that_fit(MAX_TEXT, list(map(len, lines)), text)),
+        content(_rows_that_fit(MAX_CONTENT, sizes, lambda shown: _json(content(shown)))),
     )
 
 
-def _most(room: int, sizes: list[int], write: Callable[[int], str]) -> int:
+def _rows_that_fit(room: int, sizes: list[int], write: Callable[[int], str]) -> int:
     """Return how many rows of these sizes fit into `room` characters."""
     if len(write(len(sizes))) <= room:
         return len(sizes)
@@ -96,19 +96,19 @@ def _most(room: int, sizes: list[int], write: Callable[[int], str]) -> int:
     return sum(total <= left for total in accumulate(size + 1 for size in sizes))
 
 
-def lean(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Turn dataclasses into objects and tuples into lists.
 
     Machines are many, so they are written without the keys that have their default value.
     """
     if isinstance(value, list | tuple):
-        return [lean(each) for each in value]
+        return [to_json(each) for each in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not is_dataclass(value):
         return value
     return {
-        field.name: lean(found)
+        field.name: to_json(found)
         for field in fields(value)
         if (found := getattr(value, field.name)) != field.default or not isinstance(value, Machine)
     }

@@ -1,4 +1,4 @@
-"""Ask every node at once, and wait for none too long."""
+"""Ask every node at once, without waiting too long for any of them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -21,8 +21,8 @@ from src.proxmox.transport import MAX_REQUESTS
 class Answers:
     """What the cluster and its nodes answered in time.
 
-    `nodes` has the rows of /nodes by name, `offline` the names of those asked for that are
-    offline. `live` has the nodes' answers by (node, path), `errors` the first error of each
+    `nodes` has the rows of /nodes by name, `offline` the names of the requested nodes that
+    are offline. `live` has the nodes' answers by (node, path), `errors` the first error of each
     node. `cluster` has the rows of /cluster/{path} by path, `cluster_errors` the errors.
     """
 
@@ -64,7 +64,7 @@ def ask_nodes(
 ) -> Answers:
     """GET /nodes/{node}/{path} from every node that is not offline, or from one.
 
-    GET /nodes comes first, beside GET /cluster/{path} with its parameters for each path of
+    GET /nodes comes first, alongside GET /cluster/{path} with its parameters for each path of
     `cluster`. Raises ProxmoxError if /nodes fails, and for a node that does not exist.
     """
     if only is not None:
@@ -78,7 +78,7 @@ def ask_nodes(
     with within(patience):
         try:
             listing = ask(api.rows, api.root.nodes)
-            beside = {
+            cluster_requests = {
                 path: ask(api.rows, getattr(api.root.cluster, path), **params)
                 for path, params in cluster.items()
             }
@@ -93,11 +93,11 @@ def ask_nodes(
                 for name in wanted
                 if name not in offline
             }
-            _wait([*beside.values(), *asked.values()], progress)
+            _wait([*cluster_requests.values(), *asked.values()], progress)
         finally:
             # Do not wait for requests that hang: they time out by themselves.
             pool.shutdown(wait=False, cancel_futures=True)
-    return _collect(api, Answers(nodes, offline), asked, beside, patience)
+    return _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
 
 
 def _by_name(rows: list[Row], only: str | None) -> dict[str, Row]:
@@ -111,7 +111,7 @@ def _collect(
     api: Api,
     answers: Answers,
     asked: Mapping[tuple[str, str], Future[Any]],
-    beside: Mapping[str, Future[list[Row]]],
+    cluster_requests: Mapping[str, Future[list[Row]]],
     patience: float,
 ) -> Answers:
     """Add the results of what has ended. What has not is an error."""
@@ -120,7 +120,7 @@ def _collect(
             answers.live[name, path] = _result(future, api, patience, name)
         except ProxmoxError as error:
             answers.errors.setdefault(name, error)
-    for path, future in beside.items():
+    for path, future in cluster_requests.items():
         try:
             answers.cluster[path] = _result(future, api, patience)
         except ProxmoxError as error:

@@ -9,7 +9,7 @@ from src.proxmox.rows import Row, clean
 
 MAX_LINES = 20
 FULL = 0.9
-# Somebody has paused or suspended a VM on purpose. In these states QEMU stopped the guest.
+# Without paused and suspended: somebody did that on purpose.
 FROZEN = ("io-error", "internal-error", "guest-panicked", "watchdog", "shutdown")
 
 
@@ -18,8 +18,8 @@ def needs_attention(
 ) -> list[str]:
     """Return a line each for lost quorum, nodes, HA errors, frozen guests, storages.
 
-    `resources` are all rows of /cluster/resources. Their machines and storages are up to
-    15 s old.
+    `resources` are all rows of /cluster/resources. Their machines and storages are
+    normally up to 15 s old.
     """
     offline = {node.node for node in nodes if node.status == "offline"}
     lines = []
@@ -28,15 +28,15 @@ def needs_attention(
     for node in nodes:
         lines += _about_node(node, node.node in set(silent))
     lines += [
-        f"HA is fencing node {row.get('node')}: its machines move to other nodes."
+        f"HA is fencing node {row.get('node')}, and then starts its HA machines on other nodes."
         for row in resources
         if row.get("type") == "node" and row.get("hastate") == "fence"
     ]
     for machine in merge_machines(resources, {}, offline):
         if machine.ha == "error":
             lines.append(
-                f"{machine.subject} is in the HA state error: disable it in HA and fix "
-                "the cause before HA can start it again."
+                f"{machine.subject} is in the HA error state. HA will not start it again until "
+                "somebody disables it in HA and fixes the cause."
             )
         if machine.status in FROZEN:
             lines.append(f"{machine.subject} is in state {machine.status}.")
@@ -49,7 +49,7 @@ def _about_node(node: Node, silent: bool) -> list[str]:
     if node.status == "offline":
         return [f"Node {node.node} is offline."]
     if silent:
-        return [f"Node {node.node} does not answer: it may have just died, or it hangs."]
+        return [f"Node {node.node} does not answer: it may have just gone down, or it may hang."]
     shares = (
         ("memory", node.memory_used, node.memory_total),
         ("root disk", node.disk_used, node.disk_total),

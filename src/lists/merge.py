@@ -44,7 +44,7 @@ def merge_nodes(
     Those in `silent` are unknown, whatever /nodes says: the cluster notices a dead node
     only after 8 s, and a hung daemon never. `resources` show HA maintenance.
     """
-    leaving = {
+    in_maintenance = {
         row.get("node")
         for row in resources
         if row.get("type") == "node" and row.get("hastate") == "maintenance"
@@ -56,7 +56,7 @@ def merge_nodes(
             else _merge_node(
                 read_node(row), read_node_resources(name, live[name]) if name in live else None
             ),
-            maintenance=name in leaving,
+            maintenance=name in in_maintenance,
         )
         for name, row in sorted(rows.items())
     ]

@@ -49,7 +49,7 @@ def about_machines(
     if not shown:
         head = f"No machines{filters.words}."
         if there:
-            head += f" There are: {tally(there)}."
+            head += f" Without the filters there are: {tally(there)}."
     notes = _missing(answers, "machines")
     if not there and not answers.errors:
         nodes = {str(row["node"]) for row in answers.resources if row.get("node")}
@@ -85,9 +85,8 @@ def _bounded(notes: list[str]) -> list[str]:
 def _nothing(things: str, privilege: str, token_id: str) -> str:
     """Say that the cause of an empty list may be a missing right."""
     return (
-        f"Proxmox shows the token {token_id} no {things}. If there are any, it lacks "
-        f"{privilege}: grant that to the user and, with privilege separation, to the token "
-        "as well."
+        f"The token {token_id} can see no {things}. If there are any, it lacks {privilege}: "
+        "grant that to the user and, with privilege separation, to the token as well."
     )
 
 
@@ -109,11 +108,14 @@ def _failed(errors: Mapping[str, ProxmoxError], consequence: str) -> list[str]:
     kinds: dict[int | str, list[str]] = {}
     for name in sorted(errors):
         kinds.setdefault(errors[name].code, []).append(name)
-    return [
-        f"{', '.join(names)} {'refused' if code == 403 else 'did not answer'}: "
-        f"{consequence}. {errors[names[0]]}"
-        for code, names in kinds.items()
-    ]
+    notes = []
+    for code, names in kinds.items():
+        error = str(errors[names[0]])
+        if len(names) > 1:  # a right on /nodes serves all of them
+            error = error.replace(f"/nodes/{names[0]}", "/nodes")
+        what = "denied access" if code == 403 else "did not answer"
+        notes.append(f"{', '.join(names)} {what}: {consequence}. {error}")
+    return notes
 
 
 def _inactive_somewhere(storages: Iterable[Storage], live: Mapping[str, Any]) -> list[str]:

@@ -95,7 +95,7 @@ def storage_line(storage: Storage) -> str:
         storage.type,
         STATES[storage.active],
         total is not None and f"{percent(storage.fullness)} of {size(total)} used",
-        free is not None and f"{size(free)} free",
+        free is not None and f"{size(free)} available",
         ("shared by " if storage.shared else "on ") + " ".join(storage.nodes),
         "for " + " ".join(storage.content),
     )

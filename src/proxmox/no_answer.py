@@ -1,4 +1,4 @@
-"""What it means that no answer came: a table of exceptions, in words for the model."""
+"""Why no answer came: a table of exceptions, in words for the model."""
 
 import errno
 import re
@@ -8,7 +8,7 @@ from http.client import BadStatusLine, LineTooLong, responses
 
 import requests
 
-from src.config.ca_file import has_a_ca, has_expired, wrong_with
+from src.config.ca_file import has_a_ca, has_expired, problem_with
 from src.config.settings import Settings
 from src.errors import ProxmoxError
 from src.proxmox.network import Network
@@ -16,7 +16,7 @@ from src.proxmox.refusals import not_the_api
 
 # Each cause is followed by its cure. The first part of a certificate's cause is common.
 UNTRUSTED = "its certificate is not trusted: "
-UNVERIFIED = "; or, on a network you trust, set PROXMOX_VERIFY_SSL=false."
+UNVERIFIED = "; or, in a lab, set PROXMOX_VERIFY_SSL=false."
 CA = "/etc/pve/pve-root-ca.pem"
 UNKNOWN_CA = (
     UNTRUSTED + "it was signed by a CA that this computer does not know, such as Proxmox's own",
@@ -29,10 +29,10 @@ OTHER_CA = (
 )
 NO_CA = (
     UNTRUSTED + "{ca} contains a server's own certificate, not its CA's",
-    f"Replace it by a copy of {CA} from a node" + UNVERIFIED,
+    f"Replace it with a copy of {CA} from a node" + UNVERIFIED,
 )
 OTHER_SELF_SIGNED = (
-    UNTRUSTED + "it is self-signed, and not the one in {ca}",
+    UNTRUSTED + "it is self-signed, and does not match the one in {ca}",
     "Check PROXMOX_URL. If it is right, copy that certificate into the file" + UNVERIFIED,
 )
 SELF_SIGNED = (
@@ -42,7 +42,7 @@ SELF_SIGNED = (
 )
 WRONG_NAME = (
     UNTRUSTED + "{reason}",
-    "Put a name from the certificate into PROXMOX_URL: the node's, or its IP address" + UNVERIFIED,
+    "Use a name or an IP address in PROXMOX_URL that the certificate contains" + UNVERIFIED,
 )
 BUNDLE = (
     UNTRUSTED + "the CAs in {verifier} did not sign it",
@@ -76,21 +76,21 @@ NO_TLS = "no TLS connection ({reason})", "Check the port in PROXMOX_URL, usually
 NO_NAME = "its name does not resolve", "Check the host in PROXMOX_URL."
 NO_DNS = (
     "its name does not resolve, because no DNS server answers",
-    "Check the network, or put the IP address into PROXMOX_URL.",
+    "Check the network, or use the IP address in PROXMOX_URL.",
 )
 NO_IPV6 = (
     "this computer has no IPv6",
-    "Put a name or an IPv4 address into PROXMOX_URL. In a container, enable IPv6 in Docker's "
+    "Use a name or an IPv4 address in PROXMOX_URL. In a container, enable IPv6 in Docker's "
     + "network.",
 )
 NO_LISTENER = (
-    "connection refused, because nothing listens there",
-    "Check PROXMOX_URL, and whether pveproxy runs.",
+    "connection refused: nothing is listening there, or a firewall rejects it",
+    "Check PROXMOX_URL, and whether pveproxy is running.",
 )
 LOOPBACK = (
-    "connection refused, because nothing listens there",
-    "In a container, {host} is the container itself: put the Proxmox host's name or address "
-    + "into PROXMOX_URL. Otherwise check whether pveproxy, or the tunnel, runs.",
+    "connection refused: nothing is listening there, or a firewall rejects it",
+    "In a container, {host} is the container itself: use the Proxmox host's name or address "
+    + "in PROXMOX_URL. Otherwise check whether pveproxy, or your tunnel, is running.",
 )
 NO_ROUTE = (
     "no route to host",
@@ -98,10 +98,13 @@ NO_ROUTE = (
     + "Settings > Privacy & Security > Local Network.",
 )
 FORBIDDEN = (
-    "this system forbids the connection",
+    "this computer forbids the connection",
     "Check its firewall, and what the client that started this server may reach.",
 )
-NO_SOCKET = ("this computer has no socket left", "Try again in a minute, or restart this server.")
+NO_SOCKET = (
+    "this computer has run out of sockets",
+    "Try again in a minute, or restart this server.",
+)
 NO_CONNECTION = (
     "no connection within {seconds} s",
     "Check PROXMOX_URL, the network and the firewall.",
@@ -115,7 +118,7 @@ HUNG_UP = (
     "it closed the connection without an answer",
     "Try again. If that does not help, check ALLOW_FROM in /etc/default/pveproxy.",
 )
-BYPASS = "Put {host} into {no_proxy} to bypass it, or correct {proxy}"
+BYPASS = "To bypass it, add {host} to {no_proxy}; or correct {proxy}"
 PROXY_FAILS = (
     "the proxy in {proxy} cannot be used ({reason})",
     BYPASS + " (http://host:port; SOCKS does not work).",
@@ -123,7 +126,7 @@ PROXY_FAILS = (
 PROXY_REFUSES = "the proxy in {proxy} refuses the connection ({reason})", BYPASS + "."
 PROXY_LOGIN = (
     "the proxy in {proxy} requires a login ({reason})",
-    "Put {host} into {no_proxy} to bypass it, or the user and password into {proxy}.",
+    "Add the user and password to {proxy}; or, to bypass it, add {host} to {no_proxy}.",
 )
 
 # The answer is not HTTP, or leads somewhere else.
@@ -198,7 +201,7 @@ def unanswered(
     through = f"node {node} through " if node and code == "timeout" else ""
     if proxy and proxy not in cause and not through:
         cause += f", through the proxy in {proxy}"
-        advice += f" Put {settings.host} into {network.no_proxy_variable} to bypass it."
+        advice += f" To bypass the proxy, add {settings.host} to {network.no_proxy_variable}."
     return ProxmoxError(f"Cannot talk to {through}{settings.address}: {cause}", advice, code)
 
 
@@ -216,7 +219,7 @@ def _specific(
     ca = settings.verify_ssl
     if words == UNKNOWN_CA and ca is True and network.verify is not True:
         return BUNDLE
-    if isinstance(ca, bool) or wrong_with(ca):
+    if isinstance(ca, bool) or problem_with(ca):
         return words
     if words == EXPIRED and has_expired(ca):
         return EXPIRED_CA

@@ -11,16 +11,18 @@ from src.proxmox.rights import grant
 from src.proxmox.rows import clean
 
 CURES = {  # for Proxmox's words that do not say what to do
-    "no quorum": "Call list_infrastructure: a start needs most of the nodes online.",
-    "RPCEnvironment init": "The node's cluster file system does not run: run systemctl "
-    "status pve-cluster on it.",
+    "no quorum": "Call list_infrastructure: a start needs a majority of the nodes online.",
+    "RPCEnvironment init": "The node's cluster file system (pmxcfs) is not running: run "
+    "systemctl status pve-cluster on that node.",
 }
 
 
 def too_late() -> ProxmoxError:
     """Say that a request was not sent, because its deadline passed before its turn."""
     return ProxmoxError(
-        "Not sent: it timed out waiting for earlier requests", "Try again in a minute.", "refused"
+        "The request was not sent: it timed out waiting for earlier ones",
+        "Try again in a minute.",
+        "refused",
     )
 
 
@@ -39,7 +41,7 @@ def not_the_api(settings: Settings) -> ProxmoxError:
 def not_proxmox(settings: Settings, status: int) -> ProxmoxError:
     """Say that an error does not have Proxmox VE's form."""
     return ProxmoxError(
-        f"{settings.address} answers {status}, but not in Proxmox VE's form: the answer came "
+        f"{settings.address} answers {status}, but not in Proxmox VE's format: the answer came "
         "from a reverse proxy, a web firewall or another service",
         "Point PROXMOX_URL at Proxmox VE itself, usually port 8006 (8007 is Proxmox Backup "
         "Server), or let that proxy pass on the API token.",
@@ -96,13 +98,14 @@ def _forbidden(said: str, settings: Settings) -> ProxmoxError:
     if match is None:
         return ProxmoxError(
             f"Proxmox does not allow the token {token} to do this: {said or 'no reason given'}",
-            "Grant the privilege to the user and to the token; the README lists them.",
+            "Grant the missing privilege to both the user and the token; the README lists all.",
             403,
         )
     path, privilege = match.groups()
     return ProxmoxError(
         f"The token {token} lacks {privilege} on {path}",
-        "Grant it to the user and the token: " + "; ".join(grant(privilege, path, settings)),
+        f"Grant {privilege} to both the user and the token: "
+        + "; ".join(grant(privilege, path, settings)),
         403,
     )
 
@@ -132,6 +135,6 @@ def machine_elsewhere(vm_id: int, name: str, node: str, found: str) -> ProxmoxEr
 
 def offline_node(vm_id: int, node: str) -> ProxmoxError:
     return ProxmoxError(
-        f"Node {node} is offline, so machine {vm_id} cannot be seen or switched",
+        f"Node {node} is offline, so machine {vm_id} cannot be seen, started or stopped",
         "Call list_infrastructure to see whether the node is back.",
     )

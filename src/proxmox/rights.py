@@ -27,7 +27,7 @@ Permissions = Mapping[str, Mapping[str, object]]
 
 @dataclass(frozen=True)
 class Right:
-    """One thing that the tools need.
+    """One privilege that the tools need.
 
     If it `covers_all`, `paths` are the exceptions. Otherwise they are the only paths that
     have it.

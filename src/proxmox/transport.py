@@ -26,7 +26,7 @@ POWER_PATH = re.compile(rf".*/nodes/[\w-]+/({'|'.join(KINDS)})/\d+/status/({'|'.
 
 
 class Transport(HTTPAdapter):
-    """What requests and proxmoxer leave out: a gate, the deadline, TLS, Proxmox's words.
+    """Restrict what may be sent, end it at its deadline, and keep Proxmox's error text.
 
     `peer` is the server as its certificate says, once a connection was made.
     """
@@ -36,8 +36,8 @@ class Transport(HTTPAdapter):
         self.peer: Peer | None = None
         self._settings = settings
         self._network = network
-        # urllib3's own limit makes a request wait past its deadline.
-        self._places = threading.BoundedSemaphore(MAX_REQUESTS)
+        # urllib3's own limit would let a request wait past its deadline.
+        self._slots = threading.BoundedSemaphore(MAX_REQUESTS)
         self._tls: ssl.SSLContext | None = None
         self._tls_lock = threading.Lock()
 
@@ -57,12 +57,12 @@ class Transport(HTTPAdapter):
         with self._tls_lock:
             if self._tls is None:
                 try:
-                    self._tls = tls_context(self._network.verify, self._met)
+                    self._tls = tls_context(self._network.verify, self._on_handshake)
                 except (OSError, ValueError):
                     raise self._network.tls_unavailable() from None
             return self._tls
 
-    def _met(self, host: str, peer: Peer) -> None:
+    def _on_handshake(self, host: str, peer: Peer) -> None:
         if host.rstrip(".") == self._settings.host.rstrip("."):  # not a proxy's certificate
             self.peer = peer
 
@@ -74,7 +74,7 @@ class Transport(HTTPAdapter):
             request.method == "POST" and POWER_PATH.fullmatch(path)
         ):
             raise ProxmoxError(f"This server never sends {request.method} {path}")
-        if not self._places.acquire(timeout=min(max(time_left(), 0), READ_TIMEOUT)):
+        if not self._slots.acquire(timeout=min(max(time_left(), 0), READ_TIMEOUT)):
             raise too_late()
         try:
             left = time_left()
@@ -82,9 +82,9 @@ class Transport(HTTPAdapter):
                 raise too_late()
             kwargs["timeout"] = (min(CONNECT_TIMEOUT, left), min(READ_TIMEOUT, left))
             response = self._sent(request, *args, **kwargs)
-            _ = response.content  # read it before another request takes the place
+            _ = response.content  # read it before another request takes the slot
         finally:
-            self._places.release()
+            self._slots.release()
         if response.status_code in PROXMOX_STATUSES and not _in_its_form(response):
             raise not_proxmox(self._settings, response.status_code)
         if response.status_code >= 400:

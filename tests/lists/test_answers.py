@@ -1,4 +1,4 @@
-"""A list as it is answered: text and structured content, lean, and never too long."""
+"""A list as it is answered: text and structured content, to_json, and never too long."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.lists.answers import MAX_CONTENT, MAX_TEXT, lean, machines_answer, storages_answer
+from src.lists.answers import MAX_CONTENT, MAX_TEXT, machines_answer, storages_answer, to_json
 from src.models import Machine, Machines, Node, Storage, Storages
 
 VM = Machine(vm_id=100, node="a", type="qemu", status="stopped", cpus=4.0, live=False)
@@ -14,22 +14,22 @@ VM = Machine(vm_id=100, node="a", type="qemu", status="stopped", cpus=4.0, live=
 
 def test_a_machine_has_no_keys_that_hold_their_default() -> None:
     row = {"vm_id": 100, "node": "a", "type": "qemu", "status": "stopped", "cpus": 4}
-    assert lean(VM) == row | {"live": False}
-    assert isinstance(lean(VM)["cpus"], int)
+    assert to_json(VM) == row | {"live": False}
+    assert isinstance(to_json(VM)["cpus"], int)
     full = Machine(vm_id=1, node="a", type="lxc", status="x", cpu=0.5, tags=("b",))
-    assert (lean(full)["tags"], lean(full)["cpu"]) == (["b"], 0.5)
+    assert (to_json(full)["tags"], to_json(full)["cpu"]) == (["b"], 0.5)
 
 
 def test_nodes_and_storages_are_whole() -> None:
-    assert lean([Node("a", "online")])[0]["cpu"] is None
-    storage = lean(Storage(storage="s", type="dir", nodes=["a"]))
+    assert to_json([Node("a", "online")])[0]["cpu"] is None
+    storage = to_json(Storage(storage="s", type="dir", nodes=["a"]))
     assert (storage["active"], storage["content"], storage["shared"]) == (None, [], False)
 
 
 def test_text_and_content_have_the_same_notes() -> None:
     text, content = machines_answer(Machines([VM], ["tally", "a note"], 1))
     assert text.splitlines()[:2] == content["notes"] == ["tally", "a note"]
-    assert content["machines"] == [lean(VM)]
+    assert content["machines"] == [to_json(VM)]
     assert (content["total"], content["not_shown"]) == (1, 0)
     assert machines_answer(Machines([], ["No machines."]))[0] == "No machines."
 
@@ -51,10 +51,10 @@ def test_it_is_never_too_long_and_never_much_shorter(
         assert len(text) <= MAX_TEXT
         assert len(written) <= MAX_CONTENT
         shown = content["machines"]
-        assert shown == lean(found.machines)[: len(shown)]
+        assert shown == to_json(found.machines)[: len(shown)]
         assert len(shown) + content["not_shown"] == content["total"]
         if content["not_shown"]:
-            row = len(json.dumps(lean(found.machines[len(shown)])))
+            row = len(json.dumps(to_json(found.machines[len(shown)])))
             assert len(written) + row > MAX_CONTENT - 20  # as many as fit
             tally, more = content["notes"][-2:]
             assert tally == f"a: {len(found.machines)} running"

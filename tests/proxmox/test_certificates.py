@@ -172,10 +172,10 @@ FILES = {
 }
 
 
-def test_what_is_wrong_with_the_file_of_a_ca(
+def test_what_is_problem_with_the_file_of_a_ca(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ca_file.wrong_with(authority.path) == ""
+    assert ca_file.problem_with(authority.path) == ""
     paths = {case: tmp_path / case for case in FILES}
     for case, content in FILES.items():
         paths[case].write_bytes(content)
@@ -190,13 +190,13 @@ def test_what_is_wrong_with_the_file_of_a_ca(
         "no path": "a\0b",
         "too long": "x" * 300,
     }
-    texts = {case: ca_file.wrong_with(str(p)) for case, p in (paths | more).items()}
+    texts = {case: ca_file.problem_with(str(p)) for case, p in (paths | more).items()}
 
     def deny(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", deny)
-        texts["somebody else's"] = ca_file.wrong_with("/ca.pem")
+        texts["somebody else's"] = ca_file.problem_with("/ca.pem")
     here = str(tmp_path)
     compare("ca-file", {k: v.replace(here, "/here") for k, v in texts.items()})
