@@ -83,29 +83,28 @@ def test_only_a_whole_empty_answer_is_a_sign_of_a_missing_right() -> None:
 
 def test_a_shared_storage_that_some_of_its_nodes_cannot_use_is_noted() -> None:
     shared: Any = {"type": "nfs", "nodes": ["a"], "shared": True, "active": True}
-    nfs = Storage(storage="nfs", **shared)
     dead = {"storage": "nfs", "active": 0}
     came = {
         ("b", "storage"): [dead, {"storage": "other"}],
         ("a", "storage"): [dead],
-        ("c", "storage"): [{"storage": "nfs", "active": 1}],
+        ("c", "storage"): [{"storage": "nfs", "active": 1}, {"storage": "data"}],
         ("d", "storage"): [dead | {"enabled": 0}],  # not assigned to it
     }
-    others = [Storage(storage="nfs", **shared | {"shared": False})]
-    others += [Storage(storage="nfs", **shared | {"active": False})]
-    others += [Storage(storage="good", **shared)]
-    (_, note) = of_storages(answers(live=came), *others, nfs)
+    storages = [Storage(storage="nfs", **shared | {key: False}) for key in ("shared", "active")]
+    storages += [Storage(storage=name, **shared) for name in ("good", "nfs")]
+    (_, note) = of_storages(answers(live=came), *storages)
     assert "nfs" in note
     assert " a, b." in note
 
 
 def test_notes_leave_room_for_the_rows() -> None:
-    """A cluster of 32 nodes that all fail, each in its own way."""
-    errors = {f"a{n:02}": ProxmoxError("n" * 1001, "", n) for n in range(32)}
-    lines = of_nodes(answers(errors=errors))
-    assert {len(line) for line in lines[1:-1]} == {1000}
-    assert len(lines) == 31
-    assert "3 more" in lines[-1]
+    """A cluster of 30 nodes that all fail, each in its own way."""
+    errors = {f"a{n:02}": ProxmoxError("n" * 1001, "", n) for n in range(30)}
+    *lines, more = of_nodes(answers(errors=errors))
+    assert [len(line) for line in lines[1:]] == [1000] * 29
+    assert more == "And 1 more note."
+    del errors["a29"]
+    assert of_nodes(answers(errors=errors)) == lines
 
 
 @pytest.mark.parametrize(
