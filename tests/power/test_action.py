@@ -118,17 +118,19 @@ def test_a_failure_is_an_error_even_if_log_and_machine_cannot_be_read(
     assert "stopped" not in answer.text
 
 
+@pytest.mark.parametrize(("uptime", "settles"), [(0, True), (60, False)])
 def test_a_start_that_fails_is_an_error_though_its_machine_goes_on_running(
-    switch: Switch, play: Play
+    switch: Switch, play: Play, uptime: int, settles: bool
 ) -> None:
     recorded = recording("ct-start-fails")
     for row in recorded["after"]:
         if row["path"].endswith("/status/current"):
-            row["data"] |= {"status": "running", "uptime": 0}
-    play(recorded)
+            row["data"] |= {"status": "running", "uptime": uptime}
+    replay = play(recorded)
     answer = switch("start", vm_id=203)
     assert answer.is_error
     assert "running" in answer.text
+    assert (replay.clock.latest > 2) is settles
 
 
 @running_tasks
