@@ -19,7 +19,9 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
 from src.proxmox.transport import MAX_REQUESTS
+from src.server import power_actions
 from tests.cluster import Cluster, in_a_process
+from tests.conftest import Call
 from tests.process import COMMAND, ROOT, Server
 
 CLIENTS = 10
@@ -108,6 +110,17 @@ def test_a_hundred_power_actions_at_once_hold_up_neither_each_other_nor_a_list(
     assert ended == set(machines)
     assert heard == (ended if progress else set())
     assert len(cluster.posts) == AT_ONCE
+
+
+def test_a_power_action_too_many_is_not_sent_and_a_list_is_answered(
+    call: Call, demo: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert power_actions._threads.total_tokens == 400
+    monkeypatch.setattr(power_actions._threads, "total_tokens", 0)
+    answer = call("start_machine", vm_id=106, node="pve2")
+    assert "calls are under way already. Call again" in answer.text
+    assert demo.sent == []
+    assert not call("list_machines").is_error
 
 
 def measure() -> str:
