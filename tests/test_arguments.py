@@ -39,7 +39,7 @@ NO_FORCES = ["maybe", "yes", "true", "True", "on", "1", 1, 0, 2, [True], "force"
 
 
 @pytest.mark.parametrize("tool", ["start_machine", "stop_machine", "reboot_machine"])
-def test_nothing_hostile_is_sent_anywhere(call: Call, demo: Cluster, tool: str) -> None:
+def test_no_hostile_argument_reaches_proxmox(call: Call, demo: Cluster, tool: str) -> None:
     right = {"vm_id": 100, "node": "pve1"}
     wrong = [("node", node) for node in NO_NODES]
     wrong += [("vm_id", vm_id) for vm_id in NO_VM_IDS]
@@ -55,7 +55,7 @@ def test_nothing_hostile_is_sent_anywhere(call: Call, demo: Cluster, tool: str) 
     assert demo.sent == []
 
 
-def test_no_hostile_filter_is_sent_anywhere(call: Call, demo: Cluster) -> None:
+def test_no_hostile_filter_reaches_proxmox(call: Call, demo: Cluster) -> None:
     wrong = [("node", node) for node in NO_NODES]
     wrong += [("status", status) for status in ("a b", "x" * 31, 1, ["running"], "-x")]
     wrong += [("name", name) for name in (1, ["x"], "x" * 101)]
@@ -78,7 +78,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def test_all_that_is_wrong_is_told_at_once(call: Call, demo: Cluster) -> None:
+def test_one_error_lists_every_wrong_argument(call: Call, demo: Cluster) -> None:
     compare("arguments", {f"{t}({a})": call(t, **a).text for t, a in WRONG})
     assert demo.sent == []
 
@@ -95,7 +95,7 @@ def test_a_misspelt_force_does_not_force(call: Call, demo: Cluster) -> None:
     assert demo.sent == []
 
 
-def test_what_clients_add_by_themselves_is_ignored(call: Call, demo: Cluster) -> None:
+def test_arguments_that_clients_add_are_ignored(call: Call, demo: Cluster) -> None:
     added = {"toolCallId": "x", "task_progress": "- [ ] stop it"}
     assert not call("start_machine", vm_id=106, node="pve2", **added).is_error
     assert not call("list_infrastructure", **added).is_error
@@ -105,7 +105,7 @@ def read(**given: Any) -> dict[str, Any]:
     return read_arguments("x", given, given, ["vm_id"])
 
 
-def test_an_id_is_understood_as_clients_write_it() -> None:
+def test_an_id_is_accepted_in_every_form_that_clients_send() -> None:
     for written in (100, 100.0, "100", " 100 "):
         vm_id = read(vm_id=written)["vm_id"]
         assert (vm_id, type(vm_id)) == (100, int)
@@ -115,7 +115,7 @@ def test_an_id_is_understood_as_clients_write_it() -> None:
             read(vm_id=infinite)
 
 
-def test_an_optional_argument_that_is_empty_is_none() -> None:
+def test_an_empty_optional_argument_is_ignored() -> None:
     empty = {"node": "", "status": " ", "name": None, "force": "null"}
     assert read(**empty) == {}
     blanks = {"node": " pve1 ", "status": " RUNNING", "name": " Web ", "force": False}
@@ -125,7 +125,7 @@ def test_an_optional_argument_that_is_empty_is_none() -> None:
 
 
 @given(st.text())
-def test_an_id_that_is_understood_is_one(text: str) -> None:
+def test_an_accepted_id_is_the_number_in_the_text(text: str) -> None:
     with contextlib.suppress(ToolError):
         assert str(read(vm_id=text)["vm_id"]) == text.strip()
 
@@ -140,7 +140,7 @@ def test_no_machine_but_the_one_named_is_switched(call: Call, demo: Cluster) -> 
 # --- The client by itself is as strict ------------------------------------------------
 
 
-def test_nothing_hostile_gets_past_the_client_without_the_tools(
+def test_the_client_itself_rejects_hostile_arguments(
     proxmox: ProxmoxClient, cluster: Cluster
 ) -> None:
     for node in ["", " ", *NODES]:
@@ -161,7 +161,7 @@ def test_nothing_hostile_gets_past_the_client_without_the_tools(
     assert cluster.sent == []
 
 
-def test_a_full_name_is_answered_with_the_nodes_there_are(
+def test_an_unknown_node_is_rejected_with_the_names_of_the_nodes(
     proxmox: ProxmoxClient, cluster: Cluster
 ) -> None:
     cluster.pve.add_vm(100, "web", status="running")
@@ -189,7 +189,7 @@ def accepted(node: str) -> bool:
 
 @given(st.text())
 @example("pve1\n")
-def test_an_accepted_name_has_nothing_that_means_something_in_a_url(node: str) -> None:
+def test_an_accepted_node_name_has_no_character_special_in_a_url(node: str) -> None:
     if accepted(node):
         assert re.fullmatch(r"[a-zA-Z0-9-]+", node)
         assert node[0] != "-"
@@ -198,5 +198,5 @@ def test_an_accepted_name_has_nothing_that_means_something_in_a_url(node: str) -
 
 
 @given(st.from_regex(NODE_PATTERN.replace("$", r"\Z"), fullmatch=True))
-def test_every_name_that_proxmox_allows_is_accepted(node: str) -> None:
+def test_every_node_name_that_proxmox_allows_is_accepted(node: str) -> None:
     assert accepted(node) is (len(node) <= 63)

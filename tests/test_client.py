@@ -32,7 +32,7 @@ def api() -> Iterator[MagicMock]:
 
 
 @patch.dict("os.environ", clear=True)
-def test_proxmoxer_is_handed_the_settings() -> None:
+def test_the_client_passes_the_settings_to_proxmoxer() -> None:
     for prefix, verify in (("", True), ("pve-a", False), ("", "/ca.pem")):
         settings = replace(SETTINGS, port=443, prefix=prefix, verify_ssl=verify)
         with patch("src.client.ProxmoxAPI") as proxmox_api:
@@ -44,7 +44,9 @@ def test_proxmoxer_is_handed_the_settings() -> None:
         assert (session.trust_env, session.max_redirects) == (False, 0)
 
 
-def test_the_environment_of_requests_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_honors_the_environment_variables_of_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.lan:3128")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/company.pem")
     with patch("src.client.ProxmoxAPI") as proxmox_api:
@@ -57,7 +59,7 @@ def test_the_environment_of_requests_counts(monkeypatch: pytest.MonkeyPatch) -> 
     assert "https" not in direct["proxies"]
 
 
-def test_what_is_asked_for_is_read_live_and_by_name(api: MagicMock) -> None:
+def test_each_method_reads_live_data_from_the_named_node(api: MagicMock) -> None:
     client, pve1 = ProxmoxClient(SETTINGS), api.nodes("pve1")
     offline = {"node": "pve2", "status": "offline"}
     api.nodes.get.return_value = [offline, {"node": "pve1", "cpu": 0.5}, {"cpu": 1}]
@@ -81,7 +83,7 @@ def test_what_is_asked_for_is_read_live_and_by_name(api: MagicMock) -> None:
     api.cluster.resources.get.assert_called_with(type="vm")
 
 
-def test_a_machine_that_is_not_there_is_not_asked_for(api: MagicMock) -> None:
+def test_a_machine_that_is_not_on_the_node_is_not_requested(api: MagicMock) -> None:
     api.cluster.resources.get.return_value[-1]["name"] = None
     for node, vm_id, words in (
         ("pve2", 100, r'100 \(no name\) .* node="pve1"'),
@@ -95,7 +97,7 @@ def test_a_machine_that_is_not_there_is_not_asked_for(api: MagicMock) -> None:
     api.nodes.assert_not_called()
 
 
-def test_an_action_is_posted_once_and_followed_on_its_tasks_node(api: Any) -> None:
+def test_an_action_is_posted_once_and_followed_on_the_node_of_its_task(api: Any) -> None:
     vm, task = api.nodes("pve1").qemu(100), api.nodes("pve2").tasks(UPID)
     vm.status.current.get.side_effect = [STOPPED, RUNNING]
     vm.status("start").post.return_value = UPID
@@ -117,7 +119,7 @@ NO_TASKS = ["", "OK", None, {}, "UPID:pve1", f"{UPID}/..", UPID.replace(":", "/"
 
 
 @pytest.mark.parametrize("answer", [NOT_SENT, NO_ROUTE, *NO_TASKS])
-def test_a_post_that_may_have_left_is_unknown(api: MagicMock, answer: Any) -> None:
+def test_a_post_that_may_have_been_sent_has_an_unknown_outcome(api: MagicMock, answer: Any) -> None:
     post = api.nodes("pve1").qemu(100).status("start").post
     post.side_effect = [answer]
     words = "stopped" if answer is NOT_SENT else "unknown"
@@ -127,7 +129,7 @@ def test_a_post_that_may_have_left_is_unknown(api: MagicMock, answer: Any) -> No
     api.nodes("pve1").tasks.assert_not_called()
 
 
-def test_a_get_is_repeated_once_after_a_dropped_connection_only(api: Any) -> None:
+def test_a_get_is_retried_once_and_only_after_a_dropped_connection(api: Any) -> None:
     get, client = api.nodes("pve1").status.get, ProxmoxClient(SETTINGS)
     get.side_effect = [DROPPED, {"uptime": 7}]
     assert client.get_node_resources("pve1").uptime == 7

@@ -143,7 +143,7 @@ def test_a_real_client_works_through_docker_run(command: Command, demo: Cluster)
     assert (started["status"], stopped["status"]) == ("running", "stopped")
 
 
-def test_nothing_but_the_protocol_is_on_stdout_and_eof_ends_it(
+def test_stdout_has_only_the_protocol_and_eof_ends_the_container(
     start: Callable[..., Server], demo: Cluster
 ) -> None:
     server = start()
@@ -154,7 +154,7 @@ def test_nothing_but_the_protocol_is_on_stdout_and_eof_ends_it(
     assert server.leaves_within(3)
 
 
-def test_docker_stop_ends_it_without_a_kill_though_it_is_busy(
+def test_docker_stop_ends_a_busy_server_without_a_kill(
     start: Callable[..., Server], demo: Cluster
 ) -> None:
     demo.delay["/nodes"] = 60
@@ -167,7 +167,7 @@ def test_docker_stop_ends_it_without_a_kill_though_it_is_busy(
 
 
 @pytest.mark.skipif(not compose(), reason="there is no compose")
-def test_compose_speaks_mcp(image: str, checkout: Path, env_file: Path) -> None:
+def test_compose_serves_mcp(image: str, checkout: Path, env_file: Path) -> None:
     """On a network of its own, from which the fake cluster cannot be reached."""
     shutil.copy(env_file, checkout / ".env")
     (checkout / "docker-compose.override.yml").write_text(
@@ -198,7 +198,7 @@ def all_is_well(output: str, url: str) -> bool:
     return url in output and CA in output and "Tools" in sections[-2:] and not wrong
 
 
-def test_a_container_is_checked_and_only_watches(command: Command, demo: Cluster) -> None:
+def test_a_container_runs_check_and_watch_only(command: Command, demo: Cluster) -> None:
     output = check([*command(), "--check", "--watch-only"])
     assert all_is_well(output, demo.pve.url)
     assert "\n  list_infrastructure, list_machines, list_storage\n" in output
@@ -206,7 +206,7 @@ def test_a_container_is_checked_and_only_watches(command: Command, demo: Cluster
     assert re.search("ERROR.*certificate", output)
 
 
-def test_a_ca_that_is_not_mounted_is_told_with_the_option_that_mounts_it(
+def test_a_ca_that_is_not_mounted_is_reported_with_the_option_that_mounts_it(
     image: str, env_file: Path
 ) -> None:
     words = ["docker", "run", "--rm", "--env-file", str(env_file)]
@@ -217,7 +217,7 @@ def test_a_ca_that_is_not_mounted_is_told_with_the_option_that_mounts_it(
     assert re.search(f"ERROR.*{CA}.*folder", output)
 
 
-def test_the_demo_serves_a_container_with_the_line_that_it_prints(image: str) -> None:
+def test_the_line_that_the_demo_prints_connects_a_container(image: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "tests.demo", "--serve", "--docker"],
         cwd=ROOT,
@@ -238,7 +238,7 @@ def test_the_demo_serves_a_container_with_the_line_that_it_prints(image: str) ->
 # --- What is in it --------------------------------------------------------------------
 
 
-def test_it_runs_as_nobody_special_and_says_what_it_is(image: str) -> None:
+def test_the_image_runs_without_root_and_has_labels(image: str) -> None:
     (config,) = json.loads(docker("inspect", image))
     labels = config["Config"]["Labels"]
     assert config["Config"]["User"] == "10001:10001"
@@ -252,7 +252,7 @@ def test_it_runs_as_nobody_special_and_says_what_it_is(image: str) -> None:
     assert "org.opencontainers.image.licenses" not in labels
 
 
-def test_it_adds_at_most_60_mib_to_its_base(image: str) -> None:
+def test_the_image_adds_at_most_60_mib_to_its_base(image: str) -> None:
     (ours,) = json.loads(docker("inspect", image))
     (base,) = json.loads(docker("inspect", "python:3.11-slim"))
     added = (ours["Size"] - base["Size"]) / 2**20
@@ -263,7 +263,7 @@ def inside(image: str, *command: str) -> str:
     return docker("run", "--rm", "--entrypoint", command[0], image, *command[1:])
 
 
-def test_only_the_source_is_copied_and_it_is_compiled(image: str) -> None:
+def test_the_image_contains_only_the_source_and_its_bytecode(image: str) -> None:
     files = inside(image, "find", "/app", "-type", "f").splitlines()
     names = {Path(file).name.replace(".cpython-311", "") for file in files}
     sources = {path.name for path in (ROOT / "src").rglob("*.py")}
@@ -272,7 +272,7 @@ def test_only_the_source_is_copied_and_it_is_compiled(image: str) -> None:
     assert inside(image, "sh", "-c", search) == ""
 
 
-def test_the_build_is_given_only_what_is_copied(image: str, checkout: Path) -> None:
+def test_the_build_context_contains_only_what_is_copied(image: str, checkout: Path) -> None:
     recipe = checkout / "all.Dockerfile"
     recipe.write_text(f"FROM {image}\nUSER 0\nCOPY . /context\n")
     tag = f"{IMAGE}-context"
@@ -306,7 +306,7 @@ def needed(names: list[str]) -> set[str]:
     return found
 
 
-def test_nothing_is_installed_but_what_the_four_packages_need(image: str) -> None:
+def test_only_the_four_packages_and_their_dependencies_are_installed(image: str) -> None:
     script = (
         "import importlib.metadata as m;"
         "print(*{d.metadata['Name'] for d in m.distributions()}, sep='\\n')"

@@ -36,9 +36,7 @@ def calls(started: dict[str, Any], *more: tuple[str, dict[str, Any]]) -> Calls:
     return [*((tool, {}) for tool in lists), *switched, *more]
 
 
-def test_many_calls_leave_no_thread_and_no_socket_over(
-    configured: dict[str, str], demo: Cluster
-) -> None:
+def test_many_calls_leak_no_thread_and_no_socket(configured: dict[str, str], demo: Cluster) -> None:
     broken = ("start_machine", {"vm_id": 102, "node": "pve1"})
     turn = calls({"vm_id": 106, "node": "pve2"}, broken)
     with Server(COMMAND, configured) as server:
@@ -64,7 +62,7 @@ def test_many_calls_leave_no_thread_and_no_socket_over(
 
 
 @pytest.mark.parametrize(("mode", "progress"), [("auto", True), ("legacy", False)])
-def test_a_hundred_power_actions_at_once_hold_up_neither_each_other_nor_a_list(
+def test_a_hundred_concurrent_actions_delay_neither_each_other_nor_a_list(
     configured: dict[str, str], cluster: Cluster, mode: str, progress: bool
 ) -> None:
     obeyed = threading.Event()

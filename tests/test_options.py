@@ -34,7 +34,7 @@ def launch(
     )
 
 
-def test_help_says_what_there_is_in_few_lines(capfd: pytest.CaptureFixture[str]) -> None:
+def test_help_describes_the_options_in_under_20_lines(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         read_options(["--help"])
     assert caught.value.code == 0
@@ -44,7 +44,7 @@ def test_help_says_what_there_is_in_few_lines(capfd: pytest.CaptureFixture[str])
     assert len(written.splitlines()) < 20
 
 
-def test_what_is_no_argument_is_a_wrong_usage(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_option_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -> None:
     done = in_terminal([*COMMAND, "--chek"])
     assert (done.returncode, done.stdout) == (2, "")
     assert "unrecognized arguments: --chek" in done.stderr
@@ -57,7 +57,7 @@ def test_what_is_no_argument_is_a_wrong_usage(capfd: pytest.CaptureFixture[str])
     assert (options.check, options.watch_only) == (True, True)
 
 
-def test_a_check_has_a_status_and_writes_in_the_encoding_of_the_console(
+def test_a_check_sets_the_exit_status_and_uses_the_encoding_of_the_console(
     configured: dict[str, str], demo: Cluster
 ) -> None:
     demo.pve.cluster_name = "d\u00e9mo"
@@ -80,7 +80,7 @@ def test_a_check_has_a_status_and_writes_in_the_encoding_of_the_console(
         pytest.param("{} <&-", 0, "", id="closed stdin"),
     ],
 )
-def test_a_reader_that_is_gone_and_a_closed_stdin_leave_no_traceback(
+def test_a_broken_pipe_and_a_closed_stdin_print_no_traceback(
     configured: dict[str, str], line: str, status: int, says: str
 ) -> None:
     line = "set -o pipefail; " + line.format(" ".join(map(shlex.quote, COMMAND)))
@@ -90,7 +90,7 @@ def test_a_reader_that_is_gone_and_a_closed_stdin_leave_no_traceback(
     assert len(done.stderr.splitlines()) == status
 
 
-def test_it_only_watches_when_told_to(configured: dict[str, str], demo: Cluster) -> None:
+def test_watch_only_offers_only_the_lists(configured: dict[str, str], demo: Cluster) -> None:
     with Server([*COMMAND, "--watch-only"], configured) as server:
         server.send("tools/list", id=1)
         tools = server.answer(1)["result"]["tools"]
@@ -106,7 +106,7 @@ def test_it_only_watches_when_told_to(configured: dict[str, str], demo: Cluster)
         assert server.leaves_within(1)
 
 
-def test_a_person_at_a_terminal_is_told_what_it_waits_for(configured: dict[str, str]) -> None:
+def test_a_terminal_shows_what_the_server_waits_for(configured: dict[str, str]) -> None:
     """One line on stderr; a client, which has pipes, gets none."""
     ours, theirs = pty.openpty()
     with launch(configured, stdin=theirs) as process:
@@ -122,7 +122,7 @@ def test_a_person_at_a_terminal_is_told_what_it_waits_for(configured: dict[str, 
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check"]], ids=["importing", "checking"])
-def test_ctrl_c_while_it_starts_leaves_no_traceback(
+def test_ctrl_c_during_startup_prints_no_traceback(
     arguments: list[str], configured: dict[str, str], demo: Cluster
 ) -> None:
     demo.delay["/version"] = 60

@@ -69,7 +69,7 @@ def between_packages() -> set[tuple[str, str]]:
 # --- The source -----------------------------------------------------------------------
 
 
-def test_no_module_and_no_package_is_too_large_to_be_read() -> None:
+def test_no_module_and_no_package_is_too_large() -> None:
     for name, source in SOURCES.items():
         assert len(source.splitlines()) <= 350, name
         for node in ast.walk(TREES[name]):
@@ -105,7 +105,7 @@ def test_only_the_top_modules_know_mcp_and_they_know_no_http() -> None:
             assert not packages & mcp, name
 
 
-def test_no_module_reaches_into_another() -> None:
+def test_no_module_uses_private_names_of_another() -> None:
     known = {"__init__", "__cause__", "__context__", "_store", "_exit"}
     for name, tree in TREES.items():
         own = {
@@ -122,7 +122,7 @@ def test_no_module_reaches_into_another() -> None:
                 assert not [a.name for a in node.names if a.name.startswith("_")]
 
 
-def test_every_package_says_what_is_in_it() -> None:
+def test_every_package_docstring_names_its_modules() -> None:
     for name, tree in TREES.items():
         said = ast.get_docstring(tree) or ""
         package = name.removesuffix(".__init__")
@@ -143,13 +143,13 @@ def test_nothing_in_the_source_deletes_or_configures() -> None:
 # --- The top level --------------------------------------------------------------------
 
 
-def test_the_requirements_are_the_four_packages_pinned() -> None:
+def test_the_requirements_pin_the_four_packages() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     names = [re.fullmatch(r"([\w-]+)==[\d.]+", line)[1] for line in lines]  # type: ignore[index]
     assert names == ["mcp", "proxmoxer", "requests", "python-dotenv"]
 
 
-def test_the_top_level_is_the_plans() -> None:
+def test_the_top_level_contains_only_the_planned_files() -> None:
     if not shutil.which("git") or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     command = ["git", "ls-files"]
@@ -171,7 +171,7 @@ def test_the_readme_names_every_tool_and_parameter() -> None:
             assert f"`{name}`" in README
 
 
-def test_the_picture_of_the_packages_has_the_arrows_of_the_imports() -> None:
+def test_the_package_diagram_shows_the_imports() -> None:
     """An arrow that others imply may be left out; none that is drawn may be wrong."""
     start = README.index("flowchart TD")
     drawn: set[tuple[str, str]] = set()
@@ -189,7 +189,7 @@ def test_the_picture_of_the_packages_has_the_arrows_of_the_imports() -> None:
         assert below in reach(above), (above, below)
 
 
-def test_the_readme_names_the_files_there_are() -> None:
+def test_the_readme_names_every_test_file() -> None:
     table = README[README.index("| what is tested |") :]
     named = set(re.findall(r"`(test_\w+\.py|\w+/)`", table))
     tests = ROOT / "tests"
@@ -197,7 +197,7 @@ def test_the_readme_names_the_files_there_are() -> None:
     assert named == {path.name for path in tests.glob("test_*.py")} | folders
 
 
-def test_the_messages_of_the_readme_are_those_of_the_source() -> None:
+def test_the_messages_in_the_readme_occur_in_the_source() -> None:
     table = README[README.index("| symptom |") : README.index("## Security")]
     everything = " ".join("".join(SOURCES.values()).split())
     everything = re.sub(r'" f?"', "", everything)
@@ -210,7 +210,7 @@ def test_the_messages_of_the_readme_are_those_of_the_source() -> None:
                 assert piece.strip() in everything, piece
 
 
-def test_each_proof_of_the_readme_names_tests_that_there_are() -> None:
+def test_each_proof_in_the_readme_names_existing_tests() -> None:
     files = Path(ROOT / "tests").rglob("test_*.py")
     tests = " ".join(re.findall(r"def (test_\w+)", "".join(map(Path.read_text, files))))
     proofs = re.findall(r'pytest -k ("[^"]+"|\w+)', README)
@@ -228,7 +228,7 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     assert re.search(pattern[1], README, re.MULTILINE)[0] in command[0]  # type: ignore[index]
 
 
-def test_the_picture_of_the_readme_is_what_the_demo_shows_today() -> None:
+def test_the_picture_in_the_readme_shows_what_the_demo_prints() -> None:
     """If not: python -m tests.picture."""
 
     def texts(svg: str) -> list[str]:
@@ -246,7 +246,7 @@ def test_the_readme_can_be_read_in_one_sitting() -> None:
     assert len(README) - sum(map(len, folded)) <= 17_000
 
 
-def test_the_links_within_the_readme_lead_somewhere() -> None:
+def test_the_links_within_the_readme_resolve() -> None:
     titles = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     for link in re.findall(r"\]\(#([^)]+)\)", README):

@@ -407,7 +407,7 @@ def told(scene: Scene, answer: Answer, replay: Replay) -> str:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_the_answers_are_those_that_were_read_and_found_right(
+def test_each_answer_is_the_reviewed_one_and_is_true(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -434,9 +434,7 @@ def test_every_recording_is_played() -> None:
 @pytest.mark.parametrize(
     "get", [pytest.param(c["get"], id=c["get"]["path"]) for c in CASES if "get" in c]
 )
-def test_a_reading_that_fails_is_told_in_proxmoxs_words(
-    monkeypatch: pytest.MonkeyPatch, get: Row
-) -> None:
+def test_a_failed_read_quotes_proxmoxs_words(monkeypatch: pytest.MonkeyPatch, get: Row) -> None:
     Replay({"before": {get["path"]: get}}).start(monkeypatch)
     path, _, query = get["path"].partition("?")
     params = dict(pair.split("=") for pair in query.split("&")) if query else {}
@@ -449,7 +447,7 @@ def test_a_reading_that_fails_is_told_in_proxmoxs_words(
     assert caught.value.answer_lost is (get["status"] == 501)
 
 
-def test_a_call_that_is_cancelled_before_the_post_sends_nothing(
+def test_a_call_cancelled_before_the_post_sends_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "mcp-proxmox")
@@ -482,7 +480,7 @@ def test_a_call_that_is_cancelled_before_the_post_sends_nothing(
     assert "was cancelled. Nothing was sent." in caplog.text
 
 
-def test_nothing_is_sent_once_it_is_cancelled_between_two_tries(
+def test_a_call_cancelled_between_two_attempts_sends_no_second_post(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A Proxmox before 8.2 refuses the first one, and the second is not sent."""
@@ -497,7 +495,7 @@ def test_nothing_is_sent_once_it_is_cancelled_between_two_tries(
     assert len(replay.posts) == 1
 
 
-def test_what_others_write_is_cut_and_cannot_pass_for_ours(
+def test_foreign_text_is_truncated_and_cannot_pass_for_ours(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -54,7 +54,7 @@ def end(server: Server, how: str = "EOF") -> list[str]:
 # --- As clients launch it -------------------------------------------------------------
 
 
-def test_a_real_client_lists_and_switches_over_stdio(
+def test_a_real_client_lists_and_controls_machines_over_stdio(
     mode: str, configured: dict[str, str], demo: Cluster, tmp_path: Path
 ) -> None:
     """From another folder, as a desktop client launches a local Python."""
@@ -94,7 +94,7 @@ def test_a_real_client_lists_and_switches_over_stdio(
     assert sent == [*expected, ["102", "start"]]
 
 
-def test_bad_settings_are_the_error_of_each_call_and_never_the_end(
+def test_bad_settings_make_each_call_fail_but_never_end_the_server(
     start: Start, demo: Cluster
 ) -> None:
     server = start(PROXMOX_URL="")
@@ -109,7 +109,7 @@ def test_bad_settings_are_the_error_of_each_call_and_never_the_end(
     assert "PROXMOX_URL" in line
 
 
-def test_stderr_has_a_warning_of_verification_off_and_the_audit_trail_with_the_time(
+def test_stderr_has_a_warning_without_verification_and_a_timestamped_audit_trail(
     start: Start, demo: Cluster
 ) -> None:
     server = start(PROXMOX_VERIFY_SSL="false")
@@ -124,7 +124,7 @@ def test_stderr_has_a_warning_of_verification_off_and_the_audit_trail_with_the_t
         assert rest.startswith(begin)
 
 
-def test_garbage_on_stdin_and_an_odd_answer_neither_end_it_nor_reach_stderr(
+def test_garbage_on_stdin_and_a_malformed_answer_neither_end_it_nor_reach_stderr(
     start: Start, demo: Cluster
 ) -> None:
     async def respond(request: web.Request) -> web.Response:
@@ -187,7 +187,7 @@ unshared = pytest.mark.skipif(not unshare_works(), reason="unshare is not allowe
 @pytest.mark.parametrize(
     "wrapper", [pytest.param((), id="alone"), pytest.param(AS_PID_1, marks=unshared, id="as-pid-1")]
 )
-def test_it_leaves_within_a_second_when_told_though_it_is_busy(
+def test_it_leaves_within_a_second_when_told_even_if_it_is_busy(
     start: Start, demo: Cluster, how: str, wrapper: tuple[str, ...]
 ) -> None:
     for path in ("/nodes/pve1/qemu", "/nodes/pve1/qemu/105/status/shutdown"):
@@ -201,7 +201,7 @@ def test_it_leaves_within_a_second_when_told_though_it_is_busy(
 
 
 @pytest.mark.parametrize("how", ["EOF", "SIGTERM"])
-def test_a_stderr_that_nobody_reads_sends_nothing_and_does_not_keep_it(
+def test_a_blocked_stderr_prevents_actions_but_not_the_exit(
     start: Start, demo: Cluster, how: str
 ) -> None:
     """A full pipe blocks every write to it, that of the audit line before the POST too."""

@@ -43,7 +43,7 @@ def listed(mode: str = "legacy") -> tuple[dict[str, Any], Any, str]:
     return anyio.run(ask)
 
 
-def test_there_are_six_tools_that_say_what_they_do_and_take(
+def test_the_six_tools_describe_themselves_and_their_parameters(
     mode: str, configured: dict[str, str], cluster: Cluster
 ) -> None:
     tools, info, instructions = listed(mode)
@@ -137,7 +137,7 @@ def test_filters_narrow_the_list_of_machines(call: Call, demo: Cluster) -> None:
         assert content["total"] == len(ids)
 
 
-def test_a_filter_by_node_asks_no_other_one_and_an_unknown_node_is_an_error(
+def test_a_node_filter_asks_only_that_node_and_an_unknown_node_is_an_error(
     call: Call, demo: Cluster
 ) -> None:
     call("list_machines", node="pve2")
@@ -150,9 +150,7 @@ def test_a_filter_by_node_asks_no_other_one_and_an_unknown_node_is_an_error(
     assert {path.split("/")[4] for path in paths if "/nodes/" in path} == {"pve2"}
 
 
-def test_a_list_too_long_to_be_read_says_how_many_are_not_shown(
-    call: Call, cluster: Cluster
-) -> None:
+def test_a_list_that_is_too_long_says_how_many_rows_it_omits(call: Call, cluster: Cluster) -> None:
     cluster.pve.add_node("pve2")
     for n in range(100, 1400):
         cluster.pve.add_vm(n, f"machine-number-{n}", node=f"pve{n % 2 + 1}")
@@ -210,7 +208,7 @@ def test_stop_and_reboot_machine(call: Call, demo: Cluster) -> None:
     assert len(demo.posts) == 3
 
 
-def test_a_host_by_itself_has_no_cluster(call: Call, cluster: Cluster) -> None:
+def test_a_standalone_host_has_no_cluster(call: Call, cluster: Cluster) -> None:
     cluster.edit["/cluster/status"] = lambda rows: [rows[1] | {"nodeid": 0}]
     cluster.pve.add_vm(100, "web", status="running")
     answer = call("list_infrastructure")

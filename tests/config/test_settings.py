@@ -48,7 +48,7 @@ def refused(environ: dict[str, str], file: EnvFile | None = None) -> str:
 # --- What is understood ---------------------------------------------------------------
 
 
-def test_the_defaults_and_that_the_secret_is_in_no_repr() -> None:
+def test_settings_have_defaults_and_show_the_secret_in_no_repr() -> None:
     found = settings(PROXMOX_URL="https://pve.example.com")
     host = ("pve.example.com", 8006, "")
     assert found == Settings(*host, "mcp@pve", "mcp-token", SECRET, True)
@@ -74,7 +74,7 @@ def test_the_defaults_and_that_the_secret_is_in_no_repr() -> None:
         ("  'https://pve.lan:8006' ", "https://pve.lan:8006"),
     ],
 )
-def test_urls_that_are_understood(url: str, address: str) -> None:
+def test_the_usual_forms_of_a_url_are_accepted(url: str, address: str) -> None:
     found = settings(PROXMOX_URL=url)
     assert found.address == address
     assert found.host == re.sub(r"https://\[?|\]?:\d+(/.*)?$", "", address)
@@ -93,7 +93,9 @@ def test_urls_that_are_understood(url: str, address: str) -> None:
         *((VERIFY, value, "verify_ssl", False) for value in ("false", "False")),
     ],
 )
-def test_values_that_are_understood(name: str, value: str, attribute: str, expected: Any) -> None:
+def test_values_are_accepted_with_or_without_quotes(
+    name: str, value: str, attribute: str, expected: Any
+) -> None:
     for text in (value, f'"{value}"', f"'{value}'"):  # a pair of quotes is taken off
         assert getattr(settings(**{name: text}), attribute) == expected
 
@@ -112,7 +114,7 @@ def test_a_variable_is_read_as_python_dotenv_reads_it(name: str, tmp_path: Path)
     assert settings(PROXMOX_TOKEN_SECRET="a#b").token_secret == "a#b"
 
 
-def test_the_path_of_a_ca_file_may_begin_with_the_home_folder(
+def test_the_path_of_a_ca_file_may_begin_with_a_tilde(
     fakepve_cafile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert settings(PROXMOX_VERIFY_SSL=fakepve_cafile).verify_ssl == fakepve_cafile
@@ -170,7 +172,7 @@ FILES: dict[str, Callable[[Path], object]] = {  # what is in place of .env
 }
 
 
-def test_each_refusal_names_the_variable_what_was_read_and_the_cure(
+def test_each_rejected_setting_names_the_variable_the_value_and_the_cure(
     env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = str(env_file.parent)
@@ -205,7 +207,7 @@ def test_each_refusal_names_the_variable_what_was_read_and_the_cure(
     compare("settings", {k: v.replace(folder, "/here") for k, v in texts.items()})
 
 
-def test_no_password_and_no_secret_is_shown_though_it_stands_in_the_wrong_place() -> None:
+def test_a_password_or_secret_in_the_wrong_variable_is_not_shown() -> None:
     for url in (
         *("https://root:hunter2@pve", "root:hunter2@pve:8006", "https://a:hunter2/@pve"),
         *("https:/root:hunter2@pve", "ftp://pve/?password=hunter2"),
@@ -232,7 +234,7 @@ values = st.one_of(
 
 
 @given(st.dictionaries(st.sampled_from([*GOOD, VERIFY]), values), st.uuids())
-def test_settings_or_a_proxmox_error_and_never_the_secret(
+def test_any_input_gives_settings_or_a_proxmox_error_without_the_secret(
     environ: dict[str, str], secret: Any
 ) -> None:
     try:
@@ -265,7 +267,7 @@ def write(path: Path, values: dict[str, str]) -> None:
     path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
 
 
-def test_the_env_file_is_read_as_it_is_and_the_environment_wins(
+def test_the_env_file_is_read_literally_and_the_environment_takes_precedence(
     env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(env_file, GOOD | {TOKEN_SECRET: "a${HOME}b", VERIFY: '"false"'})
@@ -276,7 +278,7 @@ def test_the_env_file_is_read_as_it_is_and_the_environment_wins(
     assert (found.token_secret, found.verify_ssl) == ("a${HOME}b", False)
 
 
-def test_each_variable_is_described_by_its_origin_and_never_the_secret() -> None:
+def test_each_variable_is_described_with_its_origin_but_never_the_secret() -> None:
     file = EnvFile("/x/.env", {URL: GOOD[URL], TOKEN_SECRET: SECRET}, True)
     assert SECRET not in repr(file)
     environ = {USER: "'mcp@pve' # x", TOKEN_ID: f"t={SECRET}", VERIFY: " "}
@@ -289,7 +291,7 @@ def test_each_variable_is_described_by_its_origin_and_never_the_secret() -> None
     assert origins[1] == origins[2] == origins[4]
 
 
-def test_every_tool_says_what_is_missing_and_works_once_it_is_mended(
+def test_every_tool_names_the_missing_variable_and_works_once_it_is_set(
     configured: dict[str, str], call: Call, env_file: Path
 ) -> None:
     target = {"vm_id": 100, "node": "pve1"}

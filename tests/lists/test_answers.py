@@ -12,7 +12,7 @@ from src.models import Machine, Machines, Node, Storage, Storages
 VM = Machine(vm_id=100, node="a", type="qemu", status="stopped", cpus=4.0, live=False)
 
 
-def test_a_machine_has_no_keys_that_hold_their_default() -> None:
+def test_a_machine_omits_keys_with_default_values() -> None:
     row = {"vm_id": 100, "node": "a", "type": "qemu", "status": "stopped", "cpus": 4}
     assert to_json(VM) == row | {"live": False}
     assert isinstance(to_json(VM)["cpus"], int)
@@ -20,7 +20,7 @@ def test_a_machine_has_no_keys_that_hold_their_default() -> None:
     assert (to_json(full)["tags"], to_json(full)["cpu"]) == (["b"], 0.5)
 
 
-def test_nodes_and_storages_are_whole() -> None:
+def test_nodes_and_storages_keep_every_key() -> None:
     assert to_json([Node("a", "online")])[0]["cpu"] is None
     storage = to_json(Storage(storage="s", type="dir", nodes=["a"]))
     assert (storage["active"], storage["content"], storage["shared"]) == (None, [], False)
@@ -37,7 +37,7 @@ def test_text_and_content_have_the_same_notes() -> None:
 @given(
     st.lists(st.integers(1, 2000), min_size=1, max_size=200), st.integers(0, 9), st.integers(-3, 3)
 )
-def test_it_is_never_too_long_and_never_much_shorter(
+def test_an_answer_never_exceeds_the_limit_and_comes_close_to_it(
     sizes: list[int], notes: int, spare: int
 ) -> None:
     kind: Any = {"node": "a", "type": "qemu", "status": "running"}
@@ -69,7 +69,7 @@ def test_it_is_never_too_long_and_never_much_shorter(
             assert len(text) + len(found.machines[len(rows)].name or "") > MAX_TEXT - 40
 
 
-def test_storages_that_do_not_fit_are_the_least_full() -> None:
+def test_the_least_full_storages_are_omitted_first() -> None:
     storage = Storage(storage="nfs", type="nfs", nodes=["a"] * 40)
     text, content = storages_answer(Storages([storage] * 1000, ["tally"], 1000))
     for said in (text, content["notes"][-1]):

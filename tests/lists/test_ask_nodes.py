@@ -58,7 +58,7 @@ def test_an_offline_node_is_not_asked(call: Call, demo: Cluster) -> None:
         (["lxc"], 500, "got timeout", [107, 201]),
     ],
 )
-def test_what_a_node_did_not_answer_is_as_last_known_and_what_came_is_used(
+def test_missing_answers_are_replaced_with_the_last_known_state(
     call: Call, demo: Cluster, paths: Any, code: int, reason: str, lost: list[int]
 ) -> None:
     for path in paths:
@@ -73,7 +73,7 @@ def test_what_a_node_did_not_answer_is_as_last_known_and_what_came_is_used(
     assert note in answer.text
 
 
-def test_a_list_that_waits_for_storages_tells_so_each_second(
+def test_a_list_that_waits_for_storages_reports_progress_each_second(
     proxmox: ProxmoxClient, demo: Cluster
 ) -> None:
     demo.delay["/nodes/pve2/storage"] = 2.4
@@ -84,7 +84,7 @@ def test_a_list_that_waits_for_storages_tells_so_each_second(
     assert "1" in told[0][2]
 
 
-def test_a_vm_that_vanishes_fails_no_list(call: Call, demo: Cluster) -> None:
+def test_a_vm_that_vanishes_does_not_break_a_list(call: Call, demo: Cluster) -> None:
     demo.pve.fail("GET", "/nodes/pve2/qemu", 500, "no such config", times=1)
     answer = call("list_machines")
     assert dead(answer) == [107]
@@ -92,7 +92,7 @@ def test_a_vm_that_vanishes_fails_no_list(call: Call, demo: Cluster) -> None:
 
 
 @pytest.mark.parametrize(("hanging", "live"), [(9, ["lxc", "qemu"]), (16, ["qemu"])])
-def test_nodes_that_hang_do_not_keep_two_others_from_being_asked(
+def test_hanging_nodes_do_not_block_two_healthy_ones(
     call: Call, cluster: Cluster, impatient: None, hanging: int, live: list[str]
 ) -> None:
     for n in range(1, hanging + 3):
@@ -107,7 +107,7 @@ def test_nodes_that_hang_do_not_keep_two_others_from_being_asked(
     assert sorted(found) == [(name, kind) for name in (one, two) for kind in live]
 
 
-def test_an_answer_that_trickles_does_not_hold_up_the_list(
+def test_an_answer_that_trickles_in_does_not_hold_up_the_list(
     call: Call, demo: Cluster, impatient: None
 ) -> None:
     """Each byte comes in time; the whole does not."""
@@ -147,7 +147,7 @@ def test_a_node_without_statistics_is_asked(call: Call, demo: Cluster) -> None:
 # --- The cluster in trouble -----------------------------------------------------------
 
 
-def test_without_the_broadcast_the_nodes_still_tell(call: Call, demo: Cluster) -> None:
+def test_lists_work_without_the_broadcast(call: Call, demo: Cluster) -> None:
     demo.pve.fail("GET", "/cluster/resources", 500, "rrd dump failed")
     listed, storage = call("list_machines"), call("list_storage")
     assert len(machines(listed)) == 10  # all but that of the offline node
@@ -166,7 +166,7 @@ def test_without_the_broadcast_the_nodes_still_tell(call: Call, demo: Cluster) -
         ("list_machines", {"node": "pve2"}, ["/pve2/qemu", "/pve2/lxc"]),
     ],
 )
-def test_where_nothing_can_be_had_the_list_is_an_error(
+def test_a_list_without_any_data_is_an_error(
     call: Call, demo: Cluster, tool: str, node: Row, failing: list[str]
 ) -> None:
     for path in ("/cluster/resources", "/cluster/status", *failing):
@@ -206,7 +206,7 @@ def test_lists_are_complete_with_15_percent_of_connections_dropped(
     assert demo.pve._random.count >= 4 * 14  # so many were dropped, each time another
 
 
-def test_a_connection_closed_while_idle(call: Call, demo: Cluster) -> None:
+def test_a_connection_closed_while_idle_is_replaced(call: Call, demo: Cluster) -> None:
     assert not call("list_machines").is_error
     connections = demo.pve.runner.server.connections
     assert connections
@@ -230,7 +230,7 @@ def test_the_server_recovers_by_itself(call: Call, demo: Cluster, tool: str) -> 
     assert not call(tool).is_error
 
 
-def test_how_many_requests_a_list_takes(call: Call, demo: Cluster) -> None:
+def test_each_list_sends_only_the_requests_it_needs(call: Call, demo: Cluster) -> None:
     for tool, requests, beside in (
         ("list_machines", 2 * 2 + 2, "resources?type=vm"),
         ("list_storage", 2 + 2, "resources?type=storage"),
@@ -242,9 +242,7 @@ def test_how_many_requests_a_list_takes(call: Call, demo: Cluster) -> None:
         assert ("GET", f"/api2/json/cluster/{beside}") in demo.sent
 
 
-def test_a_node_is_asked_for_both_at_once_and_at_most_32_requests_are_in_flight(
-    call: Call, cluster: Cluster
-) -> None:
+def test_requests_run_in_parallel_but_at_most_32_at_once(call: Call, cluster: Cluster) -> None:
     for n in range(2, 25):
         cluster.pve.add_node(f"pve{n}")
     flying: Counter[str] = Counter()

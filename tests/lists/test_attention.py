@@ -21,14 +21,14 @@ def attention(*resources: Row, nodes: list[Node] | None = None, **more: Any) -> 
     return needs_attention(nodes or [OK], given["quorate"], given["silent"], [*resources])
 
 
-def test_a_cluster_in_good_order_needs_none() -> None:
+def test_a_healthy_cluster_needs_no_attention() -> None:
     paused = [VM | {"status": state} for state in ("paused", "suspended", "prelaunch")]
     managed = VM | {"hastate": "started"}
     assert attention(VM, NFS, managed, *paused) == []
     assert attention(quorate=None) == []
 
 
-def test_no_quorum_comes_first_then_the_nodes_then_the_rest_each_once() -> None:
+def test_a_lost_quorum_comes_first_then_nodes_then_the_rest_each_once() -> None:
     nodes = [OK, Node("b", "online", memory_used=90, memory_total=100)]
     nodes += [Node("c", "online", disk_used=96, disk_total=100)]
     nodes += [Node("d", "offline"), Node("e", "unknown")]
@@ -42,13 +42,13 @@ def test_no_quorum_comes_first_then_the_nodes_then_the_rest_each_once() -> None:
 
 
 @pytest.mark.parametrize("state", ["watchdog", "shutdown"])
-def test_a_frozen_guest_is_told(state: str) -> None:
+def test_a_frozen_guest_needs_attention(state: str) -> None:
     (line,) = attention(VM | {"status": state})
     assert "VM 100 (web) on a" in line
     assert state in line
 
 
-def test_it_is_never_too_long_to_be_read() -> None:
+def test_attention_has_at_most_21_lines() -> None:
     nodes = [Node(f"n{n}", "offline") for n in range(20)]
     assert len(attention(nodes=nodes)) == 20
     found = attention(nodes=[*nodes, Node("x", "offline"), Node("y", "offline")])

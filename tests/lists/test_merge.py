@@ -15,7 +15,7 @@ from src.proxmox.rows import Row
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
 
 
-def test_totals_are_sums_over_the_online_nodes_and_cpu_is_weighted() -> None:
+def test_totals_add_up_the_online_nodes_and_weight_cpu() -> None:
     nodes = [Node("a", "online", 1.0, 4, 1, 2), Node("b", "online", 0.0, 12, 3, 4)]
     nodes += [Node("c", "online", 0.5), Node("d", "online", None, 8)]
     nodes += [Node("e", "unknown", 1.0, 64, 100), Node("f", "offline", 0.5, 64, 100)]
@@ -24,7 +24,7 @@ def test_totals_are_sums_over_the_online_nodes_and_cpu_is_weighted() -> None:
     assert add_up([Node("a", "online", cpu=1.0, cpus=0)]).cpu is None
 
 
-def test_what_a_node_says_of_itself_wins_but_for_status_and_cpu() -> None:
+def test_a_nodes_own_figures_take_precedence_except_status_and_cpu() -> None:
     row = {"node": "a", "status": "unknown", "cpu": 0.2, "maxcpu": 16, "mem": 25}
     row |= {"maxmem": 63, "disk": 9, "maxdisk": 94, "uptime": 100}
     live = {"cpu": 0, "cpuinfo": {"cpus": 8}, "memory": {"used": 1}, "uptime": 4}
@@ -38,7 +38,7 @@ def test_what_a_node_says_of_itself_wins_but_for_status_and_cpu() -> None:
         assert node.cpu == said
 
 
-def test_a_node_that_does_not_answer_is_unknown_whatever_is_said_of_it() -> None:
+def test_a_node_that_does_not_answer_is_unknown_whatever_others_report() -> None:
     rows = {name: {"node": name, "status": "online", "cpu": 1} for name in ("b", "a")}
     one, two = merge_nodes(rows, {}, {"b"}, [])
     assert (one, two) == (Node("a", "online", 1), Node("b", "unknown"))
@@ -49,7 +49,7 @@ def test_a_node_that_does_not_answer_is_unknown_whatever_is_said_of_it() -> None
     assert [node.maintenance for node in found] == [True, False]
 
 
-def test_every_row_of_a_machine_counts_and_no_other() -> None:
+def test_only_rows_of_machines_are_merged() -> None:
     """A container of an older Proxmox has its vmid as a string, and no node and type."""
     rows: list[Row] = [{"type": "storage", "vmid": 1, "node": "pve1"}, {"type": "sdn"}]
     rows += [{"type": "qemu", "vmid": 5}, {"type": "lxc", "node": "pve1"}]
@@ -61,7 +61,7 @@ def test_every_row_of_a_machine_counts_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("nodes", [("pve1", "pve2"), ("pve2", "pve1")])
-def test_a_machine_that_migrates_is_where_resources_have_it(nodes: list[str]) -> None:
+def test_a_migrating_machine_is_on_the_node_that_resources_name(nodes: list[str]) -> None:
     live = {(node, "qemu"): [{"vmid": 100}] for node in nodes}
     for node in nodes:
         (machine,) = merge_machines([VM | {"node": node}], live, ())
@@ -86,7 +86,7 @@ rows = st.fixed_dictionaries({**vm_ids, "node": nodes, "type": kinds}, optional=
     live=st.dictionaries(st.tuples(nodes, kinds), st.lists(live_rows)),
     offline=st.sets(nodes),
 )
-def test_every_machine_is_there_exactly_once_whatever_is_missing(
+def test_every_machine_is_listed_exactly_once_whatever_is_missing(
     resources: list[Row], live: dict[tuple[str, str], list[Row]], offline: set[str]
 ) -> None:
     machines = merge_machines(resources, live, offline)
@@ -118,7 +118,7 @@ def merged(live: dict[str, list[Row]], *resources: Row) -> list[Storage]:
     return merge_storages(list(resources), live, {"pve1"}, {"pve2"})
 
 
-def test_a_shared_storage_is_there_once_as_where_it_is_active() -> None:
+def test_a_shared_storage_is_listed_once_with_the_figures_of_an_active_node() -> None:
     dead = storage(active=0, total=0, used=0, avail=0)
     figures = {"used": 60, "total": 100, "available": 30, "content": ("iso",)}
     where: Any = {"nodes": ["pve3", "pve4"], "shared": True, "active": True}
@@ -129,21 +129,21 @@ def test_a_shared_storage_is_there_once_as_where_it_is_active() -> None:
     assert (found.nodes, found.active) == (["pve2", "pve3"], False)
 
 
-def test_a_local_storage_is_there_once_a_node_where_it_is_enabled() -> None:
+def test_a_local_storage_is_listed_for_each_node_that_enables_it() -> None:
     rows = [storage(shared=0), storage(shared=0, storage="a", enabled=1), {"type": "x"}]
     found = merged({"pve4": rows, "pve3": [*rows, storage(storage="b", enabled=0)]})
     pairs = [("a", "pve3"), ("a", "pve4"), ("nfs", "pve3"), ("nfs", "pve4")]
     assert [(each.storage, *each.nodes) for each in found] == pairs
 
 
-def test_resources_tell_of_the_storages_of_nodes_that_did_not_answer() -> None:
+def test_storages_of_silent_nodes_come_from_resources() -> None:
     found = [merged({}, resource(node)) for node in ("pve1", "pve2", "pve3")]
     used = [[(each.active, each.used) for each in storages] for storages in found]
     assert used == [[(None, 6)], [(None, None)], []]
     assert merged({}, resource("pve1", "sdn")) == []
 
 
-def test_machines_match_by_node_state_and_a_part_of_name_or_tag() -> None:
+def test_filters_match_node_status_and_part_of_a_name_or_tag() -> None:
     web = Machine(vm_id=1, name="Web-1", node="a", type="qemu", status="running")
     bare = Machine(vm_id=2, node="b", type="lxc", status="stopped", tags=("x", "PROD"))
     for filters, found in (

@@ -36,7 +36,7 @@ def of_storages(found: Answers, *storages: Storage) -> list[str]:
     return notes.about_storages(found, [*storages], "t!1")
 
 
-def test_each_list_begins_with_its_tally_and_says_what_it_lacks() -> None:
+def test_each_list_begins_with_its_tally_and_names_what_is_missing() -> None:
     errors = {"c": SILENT, "b": REFUSED, "a": SILENT}
     lost = {"status": SILENT, "resources": SILENT}
     failed = answers(errors=errors, offline={"e", "d"}, cluster_errors=lost)
@@ -57,7 +57,7 @@ def test_each_list_begins_with_its_tally_and_says_what_it_lacks() -> None:
     compare("notes", {case: "\n".join(lines) for case, lines in found.items()})
 
 
-def test_what_is_no_failure_gets_no_note() -> None:
+def test_an_expected_gap_gets_no_note() -> None:
     """A refused status and no status are the same: a standalone host has none."""
     only = answers(cluster={"resources": [{"node": "a"}]})
     for lines in (
@@ -69,19 +69,19 @@ def test_what_is_no_failure_gets_no_note() -> None:
         assert len(lines) == 1
 
 
-def test_only_a_node_that_is_slow_with_its_storages_has_a_dead_one() -> None:
+def test_only_a_node_that_times_out_is_suspected_of_a_dead_storage() -> None:
     slow, refused = (of_storages(answers(errors={"a": e})) for e in (SILENT, REFUSED))
     assert (len(slow), len(refused)) == (3, 2)
 
 
-def test_only_a_whole_empty_answer_is_a_sign_of_a_missing_right() -> None:
+def test_only_a_complete_empty_answer_suggests_a_missing_privilege() -> None:
     (_, note) = of_machines(answers(), node="a")
     assert "VM.Audit on /vms" in note
     (_, note) = of_machines(answers(errors={"a": SILENT}), node="a")
     assert "VM.Audit" not in note
 
 
-def test_a_shared_storage_that_some_of_its_nodes_cannot_use_is_noted() -> None:
+def test_a_note_names_the_nodes_that_cannot_use_a_shared_storage() -> None:
     shared: Any = {"type": "nfs", "nodes": ["a"], "shared": True, "active": True}
     dead = {"storage": "nfs", "active": 0}
     came = {
@@ -116,5 +116,5 @@ def test_notes_leave_room_for_the_rows() -> None:
         (Filters(), ""),
     ],
 )
-def test_the_filters_are_named(filters: Filters, words: str) -> None:
+def test_filters_are_put_into_words(filters: Filters, words: str) -> None:
     assert filters.words == words

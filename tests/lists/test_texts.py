@@ -25,7 +25,7 @@ WEB = models.Machine(
 OFF = replace(WEB, vm_id=101, status="stopped", tags=(), live=False)
 
 
-def test_a_size_is_in_the_unit_that_fits_the_total() -> None:
+def test_a_size_uses_the_unit_that_fits_its_total() -> None:
     assert texts.size(10 * TIB, 6 * TIB) == "6.0/10.0 TiB"
     assert [texts.size(each) for each in (TIB, MIB / 2)] == ["1.0 TiB", "0.5 MiB"]
     assert texts.size(TIB - GIB, 0) == "0.0/1023.0 GiB"
@@ -33,7 +33,7 @@ def test_a_size_is_in_the_unit_that_fits_the_total() -> None:
     assert texts.size(GIB - MIB) == "1023.0 MiB"
 
 
-def test_figures_in_words() -> None:
+def test_durations_percentages_and_counts_are_put_into_words() -> None:
     seconds = (0, 59, 60, 3599, 3600, 86_399, 86_400, 100 * 86_400 + 3659)
     said = ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "100d 1h"]
     assert list(map(texts.duration, seconds)) == said
@@ -50,7 +50,7 @@ def test_figures_in_words() -> None:
     assert texts.tally([template] * 2) == "2 templates"
 
 
-def test_each_row_is_a_line_of_the_figures_that_are_known() -> None:
+def test_each_row_becomes_a_line_with_only_the_known_figures() -> None:
     load = [0.5, 0.25, 10.0]
     full = Node("a", "online", 0.0, 16, GIB, 2 * GIB, MIB, GIB, 0, load, "9.1.2", True)
     paused = replace(WEB, status="paused", cpus=1.5, tags=(), live=False, node="pve2")

@@ -119,7 +119,7 @@ def test_a_failure_is_an_error_even_if_log_and_machine_cannot_be_read(
 
 
 @pytest.mark.parametrize(("uptime", "settles"), [(0, True), (60, False)])
-def test_a_start_that_fails_is_an_error_though_its_machine_goes_on_running(
+def test_a_failed_start_is_an_error_even_if_the_machine_goes_on_running(
     switch: Switch, play: Play, uptime: int, settles: bool
 ) -> None:
     recorded = recording("ct-start-fails")
@@ -152,7 +152,7 @@ def test_a_guest_that_ignores_shutdown_is_an_error_that_offers_force_while_it_ru
 # --- Nothing is sent ------------------------------------------------------------------
 
 
-def test_only_force_stops_a_machine_in_whose_state_the_guest_does_not_run(
+def test_only_force_stops_a_machine_whose_guest_is_not_running(
     switch: Switch, cluster: Cluster, running: Any
 ) -> None:
     for running.qmpstatus in ("paused", "suspended", "prelaunch"):
@@ -167,7 +167,7 @@ def test_only_force_stops_a_machine_in_whose_state_the_guest_does_not_run(
 # --- The outcome ----------------------------------------------------------------------
 
 
-def test_an_action_reports_whole_seconds_of_the_45_while_it_waits(play: Play) -> None:
+def test_an_action_reports_progress_in_whole_seconds_out_of_45(play: Play) -> None:
     replay, reports = play(recording("vm-shutdown-ignored")), []
     client = ProxmoxClient(read_settings())
     client.set_machine_state("pve1", 101, "shutdown", lambda *it: reports.append(it))
@@ -179,7 +179,7 @@ def test_an_action_reports_whole_seconds_of_the_45_while_it_waits(play: Play) ->
     assert {total for _, total, _ in reports} == {45}
 
 
-def test_the_client_hears_the_progress_of_an_action(mode: str, play: Play) -> None:
+def test_the_mcp_client_receives_the_progress_of_an_action(mode: str, play: Play) -> None:
     recorded, hear = recording("vm-shutdown-ignored"), AsyncMock()
     play(recorded)
     call = ("stop_machine", TARGET | {"vm_id": 101})
@@ -222,7 +222,7 @@ def test_an_ha_managed_guest_that_starts_on_another_node_is_found_there(
 
 
 @running_tasks
-def test_a_task_that_may_not_be_read_is_not_waited_for(
+def test_a_task_that_the_token_may_not_read_is_not_waited_for(
     switch: Switch, cluster: Cluster, stopped: Any
 ) -> None:
     cluster.pve.fail("GET", "/status", 403, "no")
@@ -233,7 +233,7 @@ def test_a_task_that_may_not_be_read_is_not_waited_for(
 
 
 @pytest.mark.parametrize("code", [400, 500])
-def test_only_a_stop_whose_parameter_is_not_known_is_sent_again_without_it(
+def test_only_a_stop_whose_parameter_is_unknown_is_sent_again_without_it(
     switch: Switch, cluster: Cluster, running: Any, code: int
 ) -> None:
     """A Proxmox before 8.2 answers 400."""
@@ -262,7 +262,7 @@ def test_a_post_whose_answer_is_lost_is_not_sent_again_and_has_an_unknown_outcom
 
 
 @running_tasks
-def test_calls_at_once_each_get_their_own_answer(configured: Row, cluster: Cluster) -> None:
+def test_concurrent_calls_each_get_their_own_answer(configured: Row, cluster: Cluster) -> None:
     """Two of them start the same machine: one has started it, the other has not."""
     cluster.pve.lock_wait = 1000
     ids = range(100, 110)
@@ -284,7 +284,7 @@ def test_calls_at_once_each_get_their_own_answer(configured: Row, cluster: Clust
 # --- The audit trail ------------------------------------------------------------------
 
 
-def test_an_action_has_an_audit_line_before_its_post_if_it_is_sent_and_one_at_its_end(
+def test_an_action_writes_an_audit_line_before_its_post_and_one_at_its_end(
     switch: Switch, call: Call, demo: Cluster, audit: Audit
 ) -> None:
     async def arrive(request: web.Request) -> web.Response:
@@ -312,7 +312,7 @@ def test_an_action_has_an_audit_line_before_its_post_if_it_is_sent_and_one_at_it
         assert re.fullmatch(f'{begin}{outcome}.+"', line)
 
 
-def test_a_cancelled_call_is_waited_for_and_audited(play: Play, audit: Audit) -> None:
+def test_a_cancelled_call_is_followed_to_its_end_and_audited(play: Play, audit: Audit) -> None:
     """The client goes away, with a token for progress; the action went out already."""
     recorded, cancelled = recording("vm-shutdown"), threading.Event()
     replay, task = play(recorded), recorded["post"]["data"]

@@ -17,7 +17,7 @@ def task(kind: str, status: str | None = None, began: int | None = 1000) -> Task
 
 
 @pytest.mark.parametrize("prefix", ["qm", "vz", "ha"])
-def test_a_task_that_runs_will_change_its_machine(prefix: str) -> None:
+def test_a_running_power_task_will_change_its_machine(prefix: str) -> None:
     others = [task("vncproxy", began=1), task("vzdump", began=1), task("qmstop", "OK")]
     for action, goal in (
         ("start", "running"),
@@ -31,7 +31,7 @@ def test_a_task_that_runs_will_change_its_machine(prefix: str) -> None:
         assert under_way([*others, task(prefix + action, "OK", 2000)], VM) is None
 
 
-def test_of_several_tasks_the_oldest_holds_the_lock() -> None:
+def test_the_oldest_of_several_tasks_holds_the_lock() -> None:
     first, second = task("qmshutdown", began=10), task("qmstart", began=20)
     for tasks in ([first, second], [second, first]):
         found = under_way(tasks, VM)
@@ -60,7 +60,7 @@ def test_of_several_tasks_the_oldest_holds_the_lock() -> None:
         (None, "running", "hastop", None),
     ],
 )
-def test_until_ha_acts_the_newest_task_says_what_it_was_asked(
+def test_until_ha_acts_the_newest_task_shows_what_was_requested(
     ha: str | None, status: str, newest: str, action: str | None
 ) -> None:
     tasks = [task("hastart", "OK", 1), task("qmstop", "OK", 2)] if newest else []
@@ -73,7 +73,7 @@ def test_until_ha_acts_the_newest_task_says_what_it_was_asked(
         assert under_way(failed, replace(VM, ha=ha, status=status)) is None
 
 
-def test_what_came_after_ours_is_told_by_the_power_tasks_since_then() -> None:
+def test_later_tasks_are_the_power_tasks_since_ours_began() -> None:
     ours, failed = task("qmreboot", "OK", 10), task("qmstart", "no disk", 10)
     again = task("qmstart", "OK", 20)
     other = [task("vzdump", "no space", 30), task("qmstart", "x", 0)]
@@ -85,7 +85,7 @@ def test_what_came_after_ours_is_told_by_the_power_tasks_since_then() -> None:
         assert not replace(again, status=status).failed
 
 
-def test_a_task_is_described_with_the_times_of_its_start_and_end() -> None:
+def test_a_task_is_described_with_its_start_and_expected_end() -> None:
     a_minute = ("qmshutdown", "qmreboot", "qmstop", "vzreboot")
     times = dict.fromkeys(a_minute, "21:43:26 UTC") | {"vzshutdown": "21:44:31 UTC"}
     for kind, end in (times | {"qmstart": ""}).items():
@@ -101,7 +101,7 @@ def test_a_task_is_described_with_the_times_of_its_start_and_end() -> None:
     assert "HA" in UnderWay("stop").description
 
 
-def test_a_task_that_runs_has_no_exit_status() -> None:
+def test_a_running_task_has_no_exit_status() -> None:
     row = {"upid": "UPID:x", "type": "qmstart", "status": "OK", "starttime": "7"}
     assert read_task(row) == Task("UPID:x", "qmstart", "OK", 7)
     running = [read_task(row | {"status": each}) for each in ("RUNNING", None)]

@@ -45,7 +45,7 @@ def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
     return point
 
 
-def test_the_patience_of_a_request_a_list_and_an_action() -> None:
+def test_requests_lists_and_actions_have_time_limits() -> None:
     assert (deadline.CONNECT_TIMEOUT, deadline.READ_TIMEOUT) == (5, 30)
     assert (deadline.LIST_TIMEOUT, deadline.POWER_TIMEOUT) == (10, 45)
 
@@ -53,7 +53,7 @@ def test_the_patience_of_a_request_a_list_and_an_action() -> None:
 # --- No answer, and answers of something else -----------------------------------------
 
 
-def test_an_address_without_a_host(point: Point, monkeypatch: Any) -> None:
+def test_a_connection_that_nobody_accepts_times_out(point: Point, monkeypatch: Any) -> None:
     """A queue of connections that is full does not answer either."""
     monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.6)
     with socket.socket() as listener, contextlib.ExitStack() as stack:
@@ -114,7 +114,7 @@ OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or 
 }
 
 
-def test_something_else_than_the_api_is_told_as_that(
+def test_a_server_that_is_not_the_api_is_recognized(
     point: Point, peer: Start, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 0.8)
@@ -156,7 +156,7 @@ UNNAMED = {"message": "Verification failed.\n", "errors": {"type": "no such type
         (500, "x", {"message": "long " * 1000}, ": long long "),
     ],
 )
-def test_proxmoxs_words_come_from_the_body_or_the_reason_without_the_secret(
+def test_an_error_quotes_the_body_or_the_reason_without_the_secret(
     call: Call, cluster: Cluster, status: int, reason: str, body: Any, words: str
 ) -> None:
     async def respond(_: web.Request) -> web.Response:
@@ -175,7 +175,7 @@ def test_proxmoxs_words_come_from_the_body_or_the_reason_without_the_secret(
 # --- What leaves ----------------------------------------------------------------------
 
 
-def test_the_token_is_sent_and_no_cookie(point: Point, peer: Start) -> None:
+def test_each_request_sends_the_token_and_no_cookie(point: Point, peer: Start) -> None:
     """A PVEAuthCookie that came back would win over the token."""
     url, sent = peer("HTTP/1.1 500 no\nSet-Cookie: PVEAuthCookie=x; Path=/\n\n")
     point(f"{url}/behind/a/proxy")
@@ -204,7 +204,7 @@ def test_nothing_but_reads_and_the_four_actions_can_leave(
     assert cluster.sent == []
 
 
-def test_a_request_ends_with_its_scope_and_none_leaves_after_it(
+def test_a_request_ends_at_its_deadline_and_none_is_sent_after_it(
     proxmox: ProxmoxClient, cluster: Cluster
 ) -> None:
     cluster.delay["/nodes"] = 5
@@ -216,7 +216,7 @@ def test_a_request_ends_with_its_scope_and_none_leaves_after_it(
     assert len(cluster.sent) == 1
 
 
-def test_a_request_that_waits_for_its_place_is_not_sent_after_its_time(
+def test_a_request_that_waits_too_long_for_its_turn_is_not_sent(
     proxmox: ProxmoxClient, cluster: Cluster
 ) -> None:
     """Thirty-two that hang take all places there are."""
@@ -248,7 +248,7 @@ def _still(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_still")
-def test_a_scope_ends_with_its_block_and_goes_along_into_another_thread() -> None:
+def test_a_deadline_ends_with_its_block_and_applies_in_other_threads() -> None:
     for_ever = float("inf")
     with ThreadPoolExecutor(1) as pool:
         with within(20):

@@ -69,13 +69,13 @@ def copied(path: str, to: Path) -> str:
     return str(to)
 
 
-def test_a_ca_of_proxmoxs_own_making_is_trusted(meet: Meet, authority: Authority) -> None:
+def test_a_ca_that_proxmox_made_is_trusted(meet: Meet, authority: Authority) -> None:
     """It has no keyUsage, for which Python 3.13 refuses it unless told otherwise."""
     assert not meet(authority.server(), authority.path).is_error
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_false_trusts_whatever_is_there(
+def test_false_trusts_any_certificate(
     meet: Meet, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bundle of CAs has no effect on it, as requests alone would have it."""
@@ -84,7 +84,7 @@ def test_false_trusts_whatever_is_there(
     assert not meet(expired, "false").is_error
 
 
-def test_each_certificate_that_is_not_trusted_is_told_by_its_cause(
+def test_each_untrusted_certificate_is_reported_with_its_cause(
     meet: Meet, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ca, name = authority.path, "pve.example.com"
@@ -114,7 +114,7 @@ def test_each_certificate_that_is_not_trusted_is_told_by_its_cause(
 
 
 @pytest.mark.parametrize("ca", ["true", "a path"])
-def test_the_public_cas_or_the_given_one_are_read_once(
+def test_ca_certificates_are_read_once(
     meet: Meet, authority: Authority, call: Call, monkeypatch: Any, ca: str
 ) -> None:
     monkeypatch.setattr(network, "DEFAULT_CA_BUNDLE_PATH", authority.path)
@@ -126,7 +126,7 @@ def test_the_public_cas_or_the_given_one_are_read_once(
     assert not reads.called
 
 
-def test_a_file_that_is_mended_counts_from_the_next_call_on(
+def test_the_next_call_uses_a_corrected_ca_file(
     meet: Meet, authority: Authority, call: Call, tmp_path: Path
 ) -> None:
     given = copied(Authority(tmp_path, "other").path, tmp_path / "ca.pem")
@@ -137,7 +137,7 @@ def test_a_file_that_is_mended_counts_from_the_next_call_on(
     assert not call("list_machines").is_error
 
 
-def test_a_file_that_is_gone_when_it_has_failed_is_no_further_error(tmp_path: Path) -> None:
+def test_a_ca_file_that_vanishes_causes_no_second_error(tmp_path: Path) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     vars(error).update(verify_code=20, verify_message="x")
     settings = Settings("pve", 8006, "", "a@pve", "t", "s", str(tmp_path / "gone.pem"))
@@ -150,7 +150,7 @@ def test_a_file_that_is_gone_when_it_has_failed_is_no_further_error(tmp_path: Pa
 # --- The file of a CA -----------------------------------------------------------------
 
 
-def test_a_ca_has_expired_where_none_in_the_file_is_alive(tmp_path: Path) -> None:
+def test_a_ca_file_has_expired_only_if_every_ca_in_it_has(tmp_path: Path) -> None:
     old, new = Authority(tmp_path, "old", -60), Authority(tmp_path, "new")
     both = tmp_path / "both.pem"
     both.write_bytes(Path(old.path).read_bytes() + Path(new.path).read_bytes())
@@ -172,7 +172,7 @@ FILES = {
 }
 
 
-def test_what_is_problem_with_the_file_of_a_ca(
+def test_each_defect_of_a_ca_file_is_named(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ca_file.problem_with(authority.path) == ""

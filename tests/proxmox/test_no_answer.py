@@ -69,7 +69,7 @@ ERRORS: dict[str, OSError] = {
 }
 
 
-def test_each_exception_is_told_by_what_it_means_and_what_to_do(
+def test_each_exception_becomes_a_cause_and_a_cure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     direct, proxied = Network({}, True), Network({"https": "http://127.0.0.1:1"}, True)
@@ -117,7 +117,7 @@ ODD = (
 )
 
 
-def test_each_proxy_and_bundle_that_is_in_the_way_is_told_by_its_variable(
+def test_each_failing_proxy_and_bundle_is_named_by_its_variable(
     call: Call, cluster: Cluster, peer: Start, monkeypatch: Any, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 0.8)

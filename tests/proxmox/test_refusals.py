@@ -46,7 +46,7 @@ def test_each_refusal_and_each_wrong_target_has_a_next_step() -> None:
     compare("refusals", {case: text.removeprefix(": ") for case, text in texts.items()})
 
 
-def test_a_refusal_of_something_else_was_not_carried_out() -> None:
+def test_a_request_that_another_server_rejects_was_not_carried_out() -> None:
     assert not refusals.not_proxmox(SETTINGS, 401).answer_lost
     assert refusals.not_proxmox(SETTINGS, 500).answer_lost
 
@@ -62,7 +62,7 @@ def test_a_refusal_of_something_else_was_not_carried_out() -> None:
         (401, (None,), "(no reason given)."),
     ],
 )
-def test_what_proxmox_says_is_told_whole_without_the_secret_and_cut(
+def test_proxmoxs_words_are_quoted_truncated_and_without_the_secret(
     code: int, words: tuple[object, ...], end: str
 ) -> None:
     error = refusals.refused(ResourceException(code, "", *words), SETTINGS, "")

@@ -32,7 +32,7 @@ MORE: dict[str, Permissions] = {  # beside WATCH
 }
 
 
-def test_each_right_is_whole_or_in_part_or_missing() -> None:
+def test_each_right_is_complete_partial_or_missing() -> None:
     """A deeper path replaces what the one above has; a pool's members are listed."""
     # As NoAccess on /vms under all rights on / does: Proxmox lists the other paths.
     denied = dict.fromkeys(("/", "/access", "/nodes", "/storage"), EVERYTHING)
@@ -53,7 +53,7 @@ def test_a_real_token_that_may_watch_lacks_at_most_power(name: str) -> None:
     assert rights.power.is_missing == (name == "lists-watch")
 
 
-def test_a_token_without_any_right_lacks_them_all() -> None:
+def test_a_token_without_rights_lacks_every_right() -> None:
     rights = read_rights(REAL["lists-none"])
     assert [(each.privilege, each.base_path) for each in rights.missing] == [
         ("Sys.Audit", "/"),
@@ -64,22 +64,22 @@ def test_a_token_without_any_right_lacks_them_all() -> None:
     assert rights.power.is_missing
 
 
-def test_what_is_granted_on_the_root_only_reaches_nothing_below() -> None:
+def test_a_grant_that_does_not_propagate_covers_no_deeper_path() -> None:
     missing = read_rights({"/": {"Sys.Audit": 0}}).missing
     assert [each.base_path for each in missing] == ["/nodes", "/vms", "/storage"]
 
 
 @pytest.mark.parametrize("odd", [None, [], ["VM.Audit"], "x", 1])
-def test_an_odd_answer_allows_nothing(odd: object) -> None:
+def test_a_malformed_answer_grants_nothing(odd: object) -> None:
     assert [each.base_path for each in read_rights(WATCH | {"/vms": odd}).missing] == ["/vms"]
 
 
-def test_watching_a_part_is_no_mistake() -> None:
+def test_a_token_may_watch_only_some_paths() -> None:
     rights = read_rights({"/vms/100": {"VM.Audit": 1}, "/nodes/a": {"Sys.Audit": 1}})
     assert [each.base_path for each in rights.missing] == ["/", "/storage"]
 
 
-def test_what_no_tool_needs_is_named() -> None:
+def test_privileges_that_no_tool_needs_are_named() -> None:
     more = {"/vms": BOTH | {"VM.Allocate": 1}, "/pool": {"Pool.Audit": 1}}
     rights = read_rights(WATCH | more | {"/": {"Sys.PowerMgmt": 1, "Sys.Audit": 0}})
     assert rights.excess == ["Sys.PowerMgmt", "VM.Allocate"]
@@ -94,7 +94,9 @@ def test_what_no_tool_needs_is_named() -> None:
         ("VM.Backup", "/vms/9", "McpVMBackup --privs VM.Backup; /vms/9 McpVMBackup")
     ]
 )  # fmt: skip
-def test_the_lines_that_grant_to_user_and_token(privilege: str, path: str, lines: str) -> None:
+def test_a_privilege_is_granted_with_one_role_for_user_and_token(
+    privilege: str, path: str, lines: str
+) -> None:
     role, _, rest = lines.partition("; ")
     where, _, which = rest.partition(" ")
     assert grant(privilege, path, SETTINGS) == [
@@ -138,7 +140,7 @@ def schema() -> dict[str, Any]:
     return paths
 
 
-def test_each_line_of_the_readme_is_one_that_proxmox_takes() -> None:
+def test_proxmox_accepts_each_pveum_line_of_the_readme() -> None:
     paths = schema()
     given = grant("VM.PowerMgmt", "/vms/100", SETTINGS)
     assert len(PVEUM) > 15
@@ -173,7 +175,7 @@ def played(lines: list[list[str]]) -> Permissions:
     }
 
 
-def test_the_lines_of_the_readme_end_in_what_real_clusters_answered_after_such() -> None:
+def test_the_pveum_lines_of_the_readme_grant_what_real_clusters_reported() -> None:
     power, away, user, modify = (
         next(i for i, words in enumerate(PVEUM) if wanted in " ".join(words))
         for wanted in ("McpPower", "acl delete", "user delete", "token modify")

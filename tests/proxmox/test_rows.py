@@ -12,7 +12,7 @@ from src.proxmox.rows import Row, read_machine, read_node_resources
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
 
 
-def test_numbers_come_as_strings_too_and_booleans_are_1_or_absent() -> None:
+def test_numbers_may_be_strings_and_booleans_are_1_or_absent() -> None:
     values = ("1.5", 2, 0, None, "", "x", [], "nan", "inf", 10**400)
     assert [rows.number(value) for value in values] == [1.5, 2, 0, *[None] * 7]
     assert [rows.integer(value) for value in values] == [1, 2, 0, *[None] * 7]
@@ -30,7 +30,7 @@ def test_every_figure_of_a_node_is_read_from_its_own_key() -> None:
 
 
 @pytest.mark.parametrize("version", ["pve-manager/9.1.2/9d436f37a0ac4172", "9.1.2"])
-def test_every_figure_that_a_node_says_of_itself_is_read(version: str) -> None:
+def test_every_figure_that_a_node_reports_is_read(version: str) -> None:
     row = {"cpu": 0.5, "cpuinfo": {"cpus": 2}, "memory": {"used": 3, "total": 4}}
     row |= {"rootfs": {"used": 5, "total": 6}, "swap": {"used": 0, "total": 9}}
     row |= {"uptime": 7, "loadavg": ["0.52", "0.40", "0.31"], "pveversion": version}
@@ -40,7 +40,7 @@ def test_every_figure_that_a_node_says_of_itself_is_read(version: str) -> None:
     )
 
 
-def test_what_a_node_does_not_say_of_itself_is_none() -> None:
+def test_a_figure_that_a_node_does_not_report_is_none() -> None:
     keys = ("memory", "cpuinfo", "rootfs", "swap", "loadavg", "pveversion")
     zeros = {"memory": {"total": 0}, "cpuinfo": {"cpus": 0}, "rootfs": {"total": 0}}
     odd = {"loadavg": ["fake", "1", "2"], "pveversion": ""}
@@ -94,7 +94,7 @@ def test_every_figure_of_a_machine_is_read_from_its_own_key() -> None:
         ({"ha": {"managed": 1, "state": None}}, {}, {"ha": "managed"}),
     ],
 )
-def test_a_machine_is_as_its_node_says_but_for_what_only_resources_know(
+def test_a_machines_node_takes_precedence_except_for_what_only_resources_know(
     live: Row, resource: Row, said: Row
 ) -> None:
     found = vars(read_machine(100, VM | live, VM | resource))
@@ -110,7 +110,7 @@ def test_a_machine_on_an_offline_node_is_unknown_and_keeps_its_size() -> None:
     assert read_machine(1, row, {}, {"pve1"}) == replace(known, live=True)
 
 
-def test_the_sizes_of_a_storage_are_known_while_it_is_active() -> None:
+def test_a_storage_has_sizes_only_while_it_is_active() -> None:
     row = {"storage": "nfs", "type": "nfs", "shared": 1, "content": "iso,,images"}
     row |= {"active": 1, "used": 2, "total": 3, "avail": 1}
     which: Any = {"storage": "nfs", "type": "nfs", "nodes": ["a"], "shared": True}
@@ -123,7 +123,7 @@ def test_the_sizes_of_a_storage_are_known_while_it_is_active() -> None:
     assert iscsi == replace(nfs, used=None, total=None, available=None)
 
 
-def test_a_storage_of_resources_has_its_last_known_size() -> None:
+def test_a_storage_from_resources_has_its_last_known_size() -> None:
     row: Row = {"storage": "nfs", "node": "a", "plugintype": "nfs", "shared": "1"}
     row |= {"status": "available", "content": "iso", "disk": 2, "maxdisk": 3}
     which: Any = {"storage": "nfs", "type": "nfs", "nodes": ["a"], "shared": True}
@@ -137,7 +137,7 @@ def test_a_storage_of_resources_has_its_last_known_size() -> None:
     assert rows.read_storage_resource(row, ()) == unknown
 
 
-def test_what_others_write_is_cut_and_on_one_line() -> None:
+def test_foreign_text_is_truncated_and_on_one_line() -> None:
     hostile = "a\x00b\n\u202ec\u2066\x1b[2J\u2028d\ud800e\ue000f  g\u200b"
     assert rows.clean(hostile) == "a b c [2J d e f g"
     assert rows.clean("x" * 200) == "x" * 200
@@ -151,7 +151,7 @@ def test_what_others_write_is_cut_and_on_one_line() -> None:
     assert found.name is None
 
 
-def test_a_cluster_has_a_name_and_quorum_and_a_host_alone_has_neither() -> None:
+def test_a_cluster_has_a_name_and_quorum_and_a_standalone_host_has_neither() -> None:
     node = {"type": "node", "name": "pve1"}
     cluster = {"type": "cluster", "name": "demo", "quorate": 1}
     assert rows.read_cluster([node, cluster]) == ("demo", True)
