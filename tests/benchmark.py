@@ -1,7 +1,7 @@
-"""Speed and size, as ratios within one run: `python -m tests.benchmark`.
+"""Measure speed and size, as ratios within one run: `python -m tests.benchmark`.
 
-The fake cluster runs in a process of its own and adds 20 ms to each request. Every time
-is a median; what is compared is measured in turn. Tools are called over stdio.
+The fake cluster runs in its own process and adds 20 ms to each request. Every time is a
+median; runs that are compared take turns. Tools are called over stdio.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ MS = 1000
 
 
 def timed(*runs: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """The median seconds of each, run in turn, after one run that does not count."""
+    """Run each in turn, and return its median seconds; the first run does not count."""
     times: list[list[float]] = [[] for _ in runs]
     for number in range(rounds + 1):
-        for run, taken in zip(runs, times, strict=True):
-            began = time.perf_counter()
+        for run, seconds in zip(runs, times, strict=True):
+            start = time.perf_counter()
             run()
             if number:
-                taken.append(time.perf_counter() - began)
-    return [statistics.median(taken) for taken in times]
+                seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in times]
 
 
 class Tools:
-    """A server over stdio, and its tools as calls that wait for the answer."""
+    """Launch a server over stdio, and call its tools."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         self.server = Server(COMMAND, environ)
@@ -65,7 +65,7 @@ class Tools:
 
 
 def proxmox(environ: dict[str, str]) -> Any:
-    """proxmoxer alone, as a script would use it."""
+    """Return proxmoxer alone, as a script would use it."""
     return ProxmoxAPI(
         environ["PROXMOX_URL"].removeprefix("https://"),
         user=environ["PROXMOX_USER"],
@@ -87,8 +87,8 @@ def two_requests(api: Any) -> None:
     api.nodes("pve01").qemu.get()
 
 
-def the_start_by_hand(api: Any, vm_id: int, node: str) -> None:
-    """The requests of a start_machine whose task is over at once, in sequence."""
+def start_by_hand(api: Any, vm_id: int, node: str) -> None:
+    """Send the requests of a start_machine whose task ends at once, in sequence."""
     guest = api.nodes(node).qemu(vm_id)
     api.cluster.resources.get()
     guest.status.current.get()
@@ -97,7 +97,7 @@ def the_start_by_hand(api: Any, vm_id: int, node: str) -> None:
     guest.status.current.get()
 
 
-def started(command: list[str], environ: dict[str, str]) -> float:
+def launch(command: list[str], environ: dict[str, str]) -> float:
     """Start a server, ask for its tools, and return its memory in MiB."""
     server = Server(command, environ)
     server.initialize()
@@ -117,25 +117,21 @@ def measure_start(environ: dict[str, str]) -> tuple[list[Row], Bars]:
     memory: dict[str, list[float]] = {"ours": [], "one tool": []}
     one_tool = [sys.executable, "-m", "tests.one_tool"]
     ours, other = timed(
-        lambda: memory["ours"].append(started(COMMAND, environ)),
-        lambda: memory["one tool"].append(started(one_tool, environ)),
+        lambda: memory["ours"].append(launch(COMMAND, environ)),
+        lambda: memory["one tool"].append(launch(one_tool, environ)),
     )
     rss, other_rss = (statistics.median(values) for values in memory.values())
+    against = f"a server of one tool: {other * MS:.0f} ms | {ours / other:.2f} times"
+    same = f"the same: {other_rss:.1f} MiB | {rss / other_rss:.2f} times"
     rows = [
-        (
-            f"start to the tools/list answer: {ours * MS:.0f} ms | a server of one tool: "
-            f"{other * MS:.0f} ms | {ours / other:.2f} times | 1.05"
-        ),
-        (
-            f"memory after it: {rss:.1f} MiB | the same: {other_rss:.1f} MiB | "
-            f"{rss / other_rss:.2f} times | 1.10"
-        ),
+        f"start to the tools/list answer: {ours * MS:.0f} ms | {against} | 1.05",
+        f"memory after it: {rss:.1f} MiB | {same} | 1.10",
     ]
     return rows, [("start, ms", [("one tool", other * MS), ("mcp-proxmox", ours * MS)])]
 
 
 def measure_container(environ: dict[str, str]) -> list[Row]:
-    """The image's start, where there is an engine and the image of the README."""
+    """Measure how fast the image starts, if an engine has the image of the README."""
     if not shutil.which("docker"):
         return []
     image = ["docker", "image", "inspect", "mcp-proxmox"]
@@ -148,19 +144,15 @@ def measure_container(environ: dict[str, str]) -> list[Row]:
             ("docker", ["docker", "run", "-i", "--rm", "mcp-proxmox"]),
             ("local", COMMAND),
         ):
-            began = time.perf_counter()
+            start = time.perf_counter()
             server = Server(command, environ)
             server.initialize()
-            times[name].append(time.perf_counter() - began)
+            times[name].append(time.perf_counter() - start)
             server.process.stdin.close()  # type: ignore[union-attr]
             server.process.wait(10)
     docker, local = map(statistics.median, times.values())
-    return [
-        (
-            f"docker run to the initialize answer: {docker * MS:.0f} ms | python -m "
-            f"src.server: {local * MS:.0f} ms | {docker / local:.2f} times | "
-        )
-    ]
+    against = f"python -m src.server: {local * MS:.0f} ms | {docker / local:.2f} times"
+    return [f"docker run to the initialize answer: {docker * MS:.0f} ms | {against} | "]
 
 
 def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
@@ -180,17 +172,13 @@ def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
     tools.close()
     ratios = (loop / machines, machines / two, infrastructure / two, storage / two)
     faster, slower, *others = (f"{ratio:.1f} times" for ratio in ratios)
+    pair = "two requests in sequence"
+    against = f"a loop over the nodes: {loop * MS:.0f} ms | {faster} faster"
     rows = [
-        (
-            f"list_machines, 16 nodes, 400 machines: {machines * MS:.0f} ms | a loop over "
-            f"the nodes: {loop * MS:.0f} ms | {faster} faster | 5"
-        ),
-        f"the same | two requests in sequence: {two * MS:.0f} ms | {slower} | 2.5",
-        (
-            f"list_infrastructure: {infrastructure * MS:.0f} ms | two requests in sequence "
-            f"| {others[0]} | 3"
-        ),
-        (f"list_storage: {storage * MS:.0f} ms | two requests in sequence | {others[1]} | 3"),
+        f"list_machines, 16 nodes, 400 machines: {machines * MS:.0f} ms | {against} | 5",
+        f"the same | {pair}: {two * MS:.0f} ms | {slower} | 2.5",
+        f"list_infrastructure: {infrastructure * MS:.0f} ms | {pair} | {others[0]} | 3",
+        f"list_storage: {storage * MS:.0f} ms | {pair} | {others[1]} | 3",
         f"text a machine |  | {characters:.1f} characters | 60",
         f"structured content a machine |  | {structured:.1f} characters | 150",
     ]
@@ -208,12 +196,9 @@ def measure_growth(environ: dict[str, str], small: float) -> list[Row]:
     tools = Tools(environ)
     (large,) = timed(lambda: tools.call("list_machines"))
     tools.close()
-    return [
-        (
-            f"list_machines, 32 nodes, 2,500 machines: {large * MS:.0f} ms | 16 nodes, 400 "
-            f"machines | {large / small:.1f} times, for 6.2 times the machines | 6.2"
-        )
-    ]
+    ratio = f"{large / small:.1f} times, for 6.2 times the machines"
+    what = f"list_machines, 32 nodes, 2,500 machines: {large * MS:.0f} ms"
+    return [f"{what} | 16 nodes, 400 machines | {ratio} | 6.2"]
 
 
 def measure_power(environ: dict[str, str]) -> list[Row]:
@@ -227,35 +212,31 @@ def measure_power(environ: dict[str, str]) -> list[Row]:
 
     ours, by_hand = [], []
     for number in range(ROUNDS + 1):
-        for run, taken in (
+        for run, seconds in (
             (lambda: tools.call("start_machine", **target), ours),
-            (lambda: the_start_by_hand(api, **target), by_hand),
+            (lambda: start_by_hand(api, **target), by_hand),
         ):
             off.post()
             wait_until_off()
-            began = time.perf_counter()
+            start = time.perf_counter()
             run()
             if number:
-                taken.append(time.perf_counter() - began)
+                seconds.append(time.perf_counter() - start)
     tools.close()
     tool, hand = statistics.median(ours), statistics.median(by_hand)
-    return [
-        (
-            f"start_machine, its task over at once: {tool * MS:.0f} ms | its five requests "
-            f"in sequence: {hand * MS:.0f} ms | {tool / hand:.2f} times | 1.5"
-        )
-    ]
+    against = f"its five requests in sequence: {hand * MS:.0f} ms | {tool / hand:.2f} times"
+    return [f"start_machine, its task over at once: {tool * MS:.0f} ms | {against} | 1.5"]
 
 
 def measure_ping(environ: dict[str, str]) -> list[Row]:
-    """Pings while list_machines waits for a cluster that takes 0.5 s a request."""
+    """Ping while list_machines waits for a cluster that needs 0.5 s for each request."""
     tools = Tools(environ)
     listing = tools.request("tools/call", {"name": "list_machines", "arguments": {}})
     times = []
     while listing not in tools.server.answers:
-        began = time.perf_counter()
+        start = time.perf_counter()
         tools.server.answer(tools.request("ping"))
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
         time.sleep(0.02)
     tools.close()
     typical, worst = statistics.median(times) * MS, max(times) * MS
@@ -264,7 +245,7 @@ def measure_ping(environ: dict[str, str]) -> list[Row]:
 
 
 async def count_requests() -> list[Row]:
-    """The requests of one list_machines, counted by the cluster that answers them."""
+    """Count the requests of one list_machines in the cluster that answers them."""
     cluster = Cluster(FakePve())
     populate(cluster.pve, 16, 400)
     async with serving(cluster) as environ:

@@ -1,4 +1,4 @@
-"""A CA and its certificates, as a Proxmox VE cluster makes them, and broken ones."""
+"""Make a CA and certificates as a Proxmox VE cluster does, and defective ones."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -13,17 +13,14 @@ DAY = timedelta(days=1)
 
 
 class Authority:
-    """A cluster's CA, as nearly all are: made before 2026, without keyUsage."""
+    """Make a cluster's CA like nearly all: from before 2026, without keyUsage."""
 
     def __init__(self, folder: Path, cluster: str = "demo", begins: int = -1) -> None:
         self.folder = folder
-        self.name = x509.Name(
-            [
-                x509.NameAttribute(NameOID.COMMON_NAME, "Proxmox Virtual Environment"),
-                x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, cluster),
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "PVE Cluster Manager CA"),
-            ]
-        )
+        parts = {NameOID.COMMON_NAME: "Proxmox Virtual Environment"}
+        parts[NameOID.ORGANIZATIONAL_UNIT_NAME] = cluster
+        parts[NameOID.ORGANIZATION_NAME] = "PVE Cluster Manager CA"
+        self.name = x509.Name([x509.NameAttribute(*part) for part in parts.items()])
         self.key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             self._builder(self.name, self.key, begins)
@@ -53,7 +50,7 @@ class Authority:
     def server(
         self, host: str = "127.0.0.1", begins: int = -1, named: bool = True
     ) -> tuple[str, str]:
-        """The files of a node's certificate, valid for 30 days, and of its key."""
+        """Write a node's certificate, valid for 30 days, and its key; return the paths."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         try:

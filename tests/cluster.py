@@ -1,4 +1,4 @@
-"""fakepve, answering like a real Proxmox where it does not by itself."""
+"""Make fakepve answer like a real Proxmox where it differs by itself."""
 
 import asyncio
 import json
@@ -24,11 +24,11 @@ Row = dict[str, Any]
 
 
 class Cluster:
-    """A FakePve with a token, real answers, and answers that a test shapes itself.
+    """Wrap a FakePve: add a token, realistic answers, and answers that a test defines.
 
-    `edit` has functions from what the fake answers to what is sent instead, `raw` whole
-    responses, `delay` seconds, each by path; `sent` lists the requests with their query,
-    `bodies` what was POSTed.
+    By path, `edit` has functions that change the fake's data, `raw` functions that return
+    whole responses, and `delay` seconds to wait. `sent` lists the requests with their query,
+    `bodies` the bodies of POSTs.
     """
 
     def __init__(self, pve: FakePve) -> None:
@@ -44,7 +44,7 @@ class Cluster:
 
     @property
     def posts(self) -> list[str]:
-        """The paths that were POSTed to, below /nodes."""
+        """Return the paths below /nodes that received a POST."""
         paths = (path for method, path in self.sent if method == "POST")
         return [path.removeprefix("/api2/json/nodes") for path in paths]
 
@@ -82,7 +82,7 @@ class Cluster:
         return web.json_response({"data": change(data) if change else data})
 
     def _real(self, path: str, data: Any) -> Any:
-        """What the fake leaves out or makes up, as pve-manager answers it."""
+        """Add or correct, as pve-manager would, what the fake omits or invents."""
         _, top, *rest = path.split("/")
         if top == "nodes" and rest[1:] == ["status"]:
             return node_status(self._usage(rest[0]))
@@ -95,7 +95,7 @@ class Cluster:
         return data
 
     def _usage(self, name: str) -> Row:
-        """A node's figures: the fake's own, or those in `pve.nodes[name]["usage"]`."""
+        """Return a node's figures: the fake's own, or those in `pve.nodes[name]["usage"]`."""
         usage: Row = self.pve._node_stats(True) | self.pve.nodes[name].get("usage", {})
         return usage
 
@@ -110,7 +110,7 @@ class Cluster:
         if row["type"] in ("qemu", "lxc"):
             guest = self.pve.guest(row["vmid"])
             if not self.pve.nodes[row["node"]].get("online", True):
-                # After 300 s without a sign of life only these are left.
+                # After 300 s without a sign of life Proxmox keeps only these.
                 keep = ("id", "vmid", "node", "type", "status")
                 for key in set(row) - set(keep):
                     del row[key]
@@ -121,14 +121,14 @@ class Cluster:
 
 
 async def drop(request: web.Request) -> web.Response:
-    """A `raw` answer: the connection is closed instead."""
+    """Close the connection instead of answering; for `raw`."""
     assert request.transport
     request.transport.close()
     return web.Response()
 
 
 def node_status(usage: Row) -> Row:
-    """GET /nodes/{node}/status as PVE 9 answers it."""
+    """Return GET /nodes/{node}/status as PVE 9 answers it."""
     cpus, memory, disk = (usage[key] for key in ("maxcpu", "maxmem", "maxdisk"))
 
     def used(total: int, part: int) -> Row:
@@ -151,7 +151,7 @@ def node_status(usage: Row) -> Row:
 
 
 def furnish(pve: FakePve) -> None:
-    """Three nodes, one offline, with one of everything that the tools have to tell."""
+    """Add three nodes, one offline, with an example of everything that the tools report."""
     pve.cluster_name = "demo"
     for name in ("pve2", "pve3"):
         pve.add_node(name)
@@ -194,7 +194,7 @@ def furnish(pve: FakePve) -> None:
 
 
 def populate(pve: FakePve, nodes: int, machines: int) -> None:
-    """`nodes` nodes, the last one offline, and `machines` machines spread over them."""
+    """Add nodes, the last one offline, and spread machines over them."""
     for n in range(1, nodes + 1):
         pve.add_node(f"pve{n:02}", online=n < nodes)
     del pve.nodes["pve1"]
@@ -213,7 +213,7 @@ def populate(pve: FakePve, nodes: int, machines: int) -> None:
 async def serving(
     cluster: Cluster, name: str = "127.0.0.1", listen: str = "127.0.0.1"
 ) -> AsyncIterator[dict[str, str]]:
-    """Serve a cluster; yields the five variables that point to it by that `name`."""
+    """Serve a cluster; yield the five variables that point to it by `name`."""
     with tempfile.TemporaryDirectory(prefix="fake-proxmox-") as folder:
         certificate, key, _ = make_cert(folder, hosts=(name,))
         cluster.pve.host, cluster.pve.port = listen, 0
@@ -228,9 +228,9 @@ async def serving(
 
 @contextmanager
 def in_a_process(nodes: int, machines: int, delay: float) -> Iterator[dict[str, str]]:
-    """A populated cluster in a process of its own, with `delay` s added to each request.
+    """Serve a populated cluster that adds `delay` seconds to each request.
 
-    In the same process it would share Python's lock with what is measured.
+    It has its own process, so it does not share Python's lock with what is measured.
     """
     figures = map(str, (nodes, machines, delay))
     command, pipe = [sys.executable, "-m", "tests.cluster", *figures], subprocess.PIPE
@@ -245,9 +245,9 @@ def in_a_process(nodes: int, machines: int, delay: float) -> Iterator[dict[str, 
 async def main(nodes: int, machines: int, delay: float) -> None:
     cluster = Cluster(FakePve())
     populate(cluster.pve, nodes, machines)
-    cluster.pve.time_scale = 1.0 if delay else 0.0  # at 0 nothing takes any time
+    cluster.pve.time_scale = 1.0 if delay else 0.0  # at 0, nothing takes time
     cluster.pve.slow_network(delay)
-    # Shaping takes time, and keeps what was sent.
+    # Editing answers takes time and keeps every request in memory.
     cluster.pve._answer = cluster._original
     async with serving(cluster) as environ:
         print(json.dumps(environ), flush=True)

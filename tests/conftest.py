@@ -1,4 +1,4 @@
-"""The fake cluster, the tools called through a real MCP client, and the secret kept."""
+"""Provide the fake cluster, calls through a real MCP client, and a check for the secret."""
 
 import contextlib
 import logging
@@ -25,7 +25,7 @@ from tests.cluster import SECRET, Cluster, furnish
 
 @dataclass
 class Answer:
-    """What a tool call answered: the text that the model reads, and the rest."""
+    """Hold what a tool call returned: the text that the model reads, and the rest."""
 
     text: str
     is_error: bool
@@ -36,36 +36,35 @@ class Answer:
 Call = Callable[..., Answer]
 Start = Callable[..., tuple[str, list[bytes]]]
 
-# A busy machine is no failure.
+# A busy machine must not fail a test.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
 def pytest_unconfigure() -> None:
-    """What the fake's requests that still hang say at the very end is no news."""
+    """Silence the requests to the fake that still hang at the end."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 @pytest.fixture(params=["auto", "legacy"])
 def mode(request: pytest.FixtureRequest) -> str:
-    """Both eras of the protocol: 2026-07-28, and the one that desktop clients speak."""
+    """Run the test in both eras of the protocol: 2026-07-28, and the desktop clients' one."""
     return request.param
 
 
 @pytest.fixture(autouse=True)
-def _the_secret_is_in_no_output(
+def _no_output_contains_the_secret(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
-    """Every test's stdout and stderr, the server processes' too."""
+    """Search stdout, stderr and logs of every test, and of its server processes."""
     yield
-    logged = caplog.get_records("call")
-    said = [*capfd.readouterr(), *(record.getMessage() for record in logged)]
-    assert SECRET not in "".join(said)
+    logged = (record.getMessage() for record in caplog.get_records("call"))
+    assert SECRET not in "".join([*capfd.readouterr(), *logged])
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_this_machines_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy or a bundle of CAs that is set here is none of the tests'."""
+def _no_proxy_or_bundle_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignore proxies and CA bundles in the environment of the tests."""
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -75,19 +74,19 @@ def _nothing_of_this_machines_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cluster(fakepve: Any) -> Iterator[Cluster]:
-    """An empty cluster of one node, pve1. No test may make the server change anything."""
+    """Provide an empty cluster of one node, pve1, and reject requests that change anything."""
     cluster = Cluster(fakepve)
-    # Or a test with a request that hangs takes 30 s to tear down.
+    # Otherwise a test with a hanging request takes 30 s to tear down.
     fakepve.runner._shutdown_timeout = 0.1
     yield cluster
-    actions = tuple(f"/status/{how}" for how in ("start", "stop", "shutdown", "reboot"))
+    actions = tuple(f"/status/{name}" for name in ("start", "stop", "shutdown", "reboot"))
     for method, path in cluster.sent:
         assert method == "GET" or (method == "POST" and path.endswith(actions)), path
 
 
 @pytest.fixture
 def demo(cluster: Cluster) -> Cluster:
-    """The cluster of the demo: three nodes, one offline, with one of everything."""
+    """Provide the demo's cluster: three nodes, one offline, with one of everything."""
     furnish(cluster.pve)
     return cluster
 
@@ -96,7 +95,7 @@ def demo(cluster: Cluster) -> Cluster:
 def configured(
     cluster: Cluster, fakepve_cafile: str, monkeypatch: Any, tmp_path: Any
 ) -> Iterator[dict[str, str]]:
-    """The environment names the fake cluster; no .env is read."""
+    """Point the environment at the fake cluster; no .env is read."""
     monkeypatch.chdir(tmp_path)
     environ = cluster.environ(fakepve_cafile)
     for name, value in environ.items():
@@ -108,12 +107,12 @@ def configured(
 
 @pytest.fixture
 def proxmox(configured: dict[str, str]) -> ProxmoxClient:
-    """The client alone, over HTTPS."""
+    """Provide the client alone, over HTTPS."""
     return ProxmoxClient(Settings.from_env(configured))
 
 
 def read(result: CallToolResult, seconds: float) -> Answer:
-    """A tool's result as an Answer, without the secret and short enough to be read."""
+    """Return a tool's result as an Answer; check its length, and that it has no secret."""
     assert SECRET not in result.model_dump_json()
     (content,) = result.content
     assert len(content.text) <= 40_000
@@ -126,23 +125,23 @@ def read(result: CallToolResult, seconds: float) -> Answer:
 
 
 def at_once(calls: list[Any], mode: str = "legacy", **options: Any) -> list[Answer]:
-    """Call tools of one server, in process, through a real MCP client, at once."""
+    """Call tools of one in-process server concurrently, through a real MCP client."""
     results: dict[int, tuple[CallToolResult, float]] = {}
 
     async def ask() -> None:
         async with Client(server.mcp, mode=mode) as client:
 
-            async def one(place: int, tool: str, arguments: dict[str, Any]) -> None:
-                began = time.monotonic()
+            async def call(index: int, tool: str, arguments: dict[str, Any]) -> None:
+                start = time.monotonic()
                 result = await client.call_tool(tool, arguments, **options)
-                results[place] = result, time.monotonic() - began
+                results[index] = result, time.monotonic() - start
 
             async with anyio.create_task_group() as group:
-                for place, (tool, arguments) in enumerate(calls):
-                    group.start_soon(one, place, tool, arguments)
+                for index, (tool, arguments) in enumerate(calls):
+                    group.start_soon(call, index, tool, arguments)
 
     anyio.run(ask)
-    return [read(*results[place]) for place in range(len(calls))]
+    return [read(*results[index]) for index in range(len(calls))]
 
 
 def caller(mode: str) -> Call:
@@ -151,15 +150,15 @@ def caller(mode: str) -> Call:
 
 @pytest.fixture
 def call(configured: dict[str, str]) -> Call:
-    """Call one tool, in the era of the protocol that desktop clients speak."""
+    """Call one tool, in the protocol era that desktop clients speak."""
     return caller("legacy")
 
 
 @pytest.fixture
 def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
-    """Start something on a port that answers each connection in the same way.
+    """Start servers that give each connection the same answer; return URL and requests.
 
-    None is silence, "" hangs up, else it is HTTP. Gives its URL and what it was sent.
+    The answer None is silence, "" closes the connection, anything else is sent as HTTP.
     """
     end = threading.Event()
     listeners: list[socket.socket] = []
@@ -169,15 +168,15 @@ def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(*(_fakepve_pki if tls is True else tls))
         with contextlib.suppress(OSError), listener:
-            while one := listener.accept()[0]:
+            while connection := listener.accept()[0]:
                 with contextlib.suppress(OSError):
                     if tls:
-                        one = context.wrap_socket(one, server_side=True)
-                        sent.append(one.recv(65536))
+                        connection = context.wrap_socket(connection, server_side=True)
+                        sent.append(connection.recv(65536))
                     if raw is None:
                         end.wait(5)
-                    one.sendall(raw or b"")
-                one.close()
+                    connection.sendall(raw or b"")
+                connection.close()
 
     def start(answer: str | None, tls: Any = True) -> tuple[str, list[bytes]]:
         raw = answer
@@ -188,11 +187,11 @@ def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
             raw = head.replace("\n", "\r\n") + "\r\n\r\n" + body
         listeners.append(socket.create_server(("127.0.0.1", 0)))
         url, sent = f"https://127.0.0.1:{listeners[-1].getsockname()[1]}", []
-        given = (listeners[-1], None if raw is None else raw.encode(), tls, sent)
-        threading.Thread(target=serve, args=given, daemon=True).start()
+        arguments = (listeners[-1], None if raw is None else raw.encode(), tls, sent)
+        threading.Thread(target=serve, args=arguments, daemon=True).start()
         return url, sent
 
     yield start
     end.set()
-    for each in listeners:
-        each.shutdown(socket.SHUT_RDWR)
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)

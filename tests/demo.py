@@ -1,8 +1,8 @@
-"""See it work without a Proxmox: `python -m tests.demo`, or with `--serve` to stay up.
+"""Show the server without a Proxmox: `python -m tests.demo`, or with `--serve` to stay up.
 
-Starts a fake cluster of three nodes, launches the server over stdio as a desktop client
+It starts a fake cluster of three nodes, launches the server over stdio as a desktop client
 does, calls the tools, and prints each call with the text that the model reads. With
-`--serve --docker` a container reaches the fake cluster, too.
+`--serve --docker`, containers can reach the fake cluster, too.
 """
 
 import argparse
@@ -52,7 +52,7 @@ CALLS: Calls = [
 
 
 async def show(environ: dict[str, str], calls: Calls = CALLS) -> None:
-    """Call the tools through a client of the era that desktop clients speak."""
+    """Call the tools in the protocol era that desktop clients speak, and print the answers."""
     server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environ, cwd=ROOT)
     with tempfile.TemporaryFile("w+") as stderr:
         async with Client(stdio_client(server, stderr), mode="legacy") as client:
@@ -65,8 +65,8 @@ async def show(environ: dict[str, str], calls: Calls = CALLS) -> None:
         print(f"\n# What the server left on stderr: its audit trail\n{stderr.read()}")
 
 
-def tell(environ: dict[str, str]) -> None:
-    """How a server on this computer is pointed at the fake cluster."""
+def print_settings(environ: dict[str, str]) -> None:
+    """Print how to point a server on this computer at the fake cluster."""
     values = "\n".join(f"{name}={value}" for name, value in environ.items())
     options = " ".join(f"-e {name}='{value}'" for name, value in environ.items())
     print(f"For the .env of a local Python:\n\n{values}\n\nFor the Inspector:\n")
@@ -79,9 +79,9 @@ def tell(environ: dict[str, str]) -> None:
 
 
 def own_address() -> str:
-    """This computer's, which every engine's containers reach; nothing is sent for it.
+    """Return an address of this computer that containers of every engine reach.
 
-    `host-gateway` would say the same to Docker, but not to a Podman before 4.7.
+    Docker understands `host-gateway` as well, but Podman before 4.7 does not. Nothing is sent.
     """
     with socket.socket(type=socket.SOCK_DGRAM) as probe:
         try:
@@ -91,15 +91,15 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def tell_docker(environ: dict[str, str]) -> None:
-    """How a container is pointed at it: by the name that Docker Desktop has for the host."""
+def print_docker_command(environ: dict[str, str]) -> None:
+    """Print how to point a container at it, by Docker Desktop's name for the host."""
     certificate, inside = environ["PROXMOX_VERIFY_SSL"], "/pve-root-ca.pem"
     Path(certificate).chmod(0o644)
-    given = environ | {"PROXMOX_VERIFY_SSL": inside}
+    settings = environ | {"PROXMOX_VERIFY_SSL": inside}
     options = [
         f"--add-host {NAME_FOR_CONTAINERS}:{own_address()}",
         f"-v {certificate}:{inside}:ro",
-        *(f"-e {name}={value}" for name, value in given.items()),
+        *(f"-e {name}={value}" for name, value in settings.items()),
     ]
     print("For a container, with --check behind it to see whether it arrives:\n")
     print(f"docker run -i --rm {' '.join(options)} mcp-proxmox", flush=True)
@@ -108,16 +108,16 @@ def tell_docker(environ: dict[str, str]) -> None:
 async def main(serve: bool = False, docker: bool = False, calls: Calls = CALLS) -> None:
     cluster = Cluster(FakePve())
     furnish(cluster.pve)
-    # A shutdown that is ignored takes 0.6 s here, not Proxmox's 60.
+    # An ignored shutdown takes 0.6 s here instead of 60.
     cluster.pve.time_scale = 0.01
-    # A container comes from another address than this computer's own.
-    reached = (NAME_FOR_CONTAINERS, "0.0.0.0") if docker else ()
-    async with serving(cluster, *reached) as environ:
+    # A container connects from a different address.
+    address = (NAME_FOR_CONTAINERS, "0.0.0.0") if docker else ()
+    async with serving(cluster, *address) as environ:
         if not serve:
             await show(environ, calls)
             return
         print("A fake Proxmox cluster is up until you press Ctrl+C.", end=" ")
-        (tell_docker if docker else tell)(environ)
+        (print_docker_command if docker else print_settings)(environ)
         await asyncio.Event().wait()
 
 

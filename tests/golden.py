@@ -1,7 +1,7 @@
-"""Texts that no recording shows: each file of tests/answers/texts has a test's texts.
+"""Compare texts that no recording shows with the files of tests/answers/texts.
 
-Read those files: the model and the administrator read the same. UPDATE_ANSWERS=1 writes
-them anew; what has changed then is for a person to read.
+The model and the administrator read exactly these texts, so review the files.
+UPDATE_ANSWERS=1 rewrites them; review the diff.
 """
 
 import os
@@ -12,8 +12,8 @@ TEXTS = Path(__file__).parent / "answers" / "texts"
 
 
 def compare(name: str, texts: Mapping[str, str]) -> None:
-    """Compare the text of each case with the golden file, as a whole."""
-    text = "\n".join(f"# {case}\n{found}\n" for case, found in texts.items())
+    """Compare the texts of all cases with the golden file."""
+    text = "\n".join(f"# {case}\n{case_text}\n" for case, case_text in texts.items())
     path = TEXTS / f"{name}.txt"
     if os.environ.get("UPDATE_ANSWERS"):
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""What the benchmark compares the start with: a server of one tool that does nothing."""
+"""Serve one tool that does nothing: the benchmark compares start-up with it."""
 
 import proxmoxer  # noqa: F401
 import requests  # noqa: F401

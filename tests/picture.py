@@ -1,4 +1,4 @@
-"""The README's picture of a session: `python -m tests.picture` draws tests/demo.svg anew."""
+"""Draw the README's picture of a session: `python -m tests.picture` writes tests/demo.svg."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ SHOWN = (
 
 
 def session() -> str:
-    """What the demo prints of these calls."""
+    """Return what the demo prints for these calls."""
     printed = io.StringIO()
     calls = [call for call in demo.CALLS if call[0] in SHOWN]
     with contextlib.redirect_stdout(printed):

@@ -1,4 +1,4 @@
-"""A server process that is spoken to in raw lines, to see every byte it writes."""
+"""Run a server process and exchange raw lines with it, to see every byte it writes."""
 
 import contextlib
 import json
@@ -30,14 +30,14 @@ def wait_for(condition: Callable[[], Any]) -> None:
 
 
 def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, and keep what it wrote."""
+    """Run a command to its end and return what it wrote."""
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def environment(environ: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment of the tests without settings of theirs, and with `environ`.
+    """Return the environment without Proxmox settings, updated with `environ`.
 
-    Bytecode that is written, which some machines forbid, makes the next start faster.
+    Python may write bytecode, which some machines forbid, because the next start is faster.
     """
     drop = ("PROXMOX_", "PYTHONDONTWRITEBYTECODE")
     keep = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
@@ -45,7 +45,7 @@ def environment(environ: dict[str, str] | None = None) -> dict[str, str]:
 
 
 class Server:
-    """A command that serves MCP over stdio; initialized, and killed, by `with`."""
+    """Run a command that serves MCP over stdio; `with` initializes and kills it."""
 
     def __init__(
         self,
@@ -54,20 +54,14 @@ class Server:
         stderr: int = subprocess.PIPE,
         cwd: Path = ROOT,
     ) -> None:
-        self.process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment(environ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}
+        self.process = subprocess.Popen(command, cwd=cwd, env=environment(environ), **pipes)
         self.lines: list[bytes] = []
         self.answers: dict[Any, Any] = {}
         self.arrived = threading.Condition()
         self.errors = b""
-        reads = (self._read, self._read_errors)
-        self.readers = [threading.Thread(target=read, daemon=True) for read in reads]
+        targets = (self._read, self._read_errors)
+        self.readers = [threading.Thread(target=each, daemon=True) for each in targets]
         for reader in self.readers:
             reader.start()
 
@@ -83,7 +77,7 @@ class Server:
         for line in self.process.stdout or ():
             with self.arrived:
                 self.lines.append(line)
-                with contextlib.suppress(ValueError):  # told by leaves_within
+                with contextlib.suppress(ValueError):  # leaves_within reports it
                     message = json.loads(line)
                     self.answers[message.get("id")] = message
                 self.arrived.notify_all()
@@ -102,7 +96,7 @@ class Server:
         self.write(json.dumps(message).encode())
 
     def answer(self, number: int, timeout: float = 10) -> Any:
-        """The answer to a request, waited for."""
+        """Wait for the answer to a request, and return it."""
         with self.arrived:
             assert self.arrived.wait_for(lambda: number in self.answers, timeout)
             return self.answers[number]
@@ -116,12 +110,12 @@ class Server:
         self.send("tools/call", {"name": tool, "arguments": arguments}, id=number)
 
     def close(self) -> None:
-        """Close its stdin, which tells it to leave."""
+        """Close its stdin, which tells it to exit."""
         assert self.process.stdin
         self.process.stdin.close()
 
     def leaves_within(self, seconds: float) -> bool:
-        """Whether it ends in time; everything it wrote was the protocol or a log line."""
+        """Return whether it exits in time; check that it wrote only protocol and log lines."""
         try:
             assert self.process.wait(seconds) == 0
         except subprocess.TimeoutExpired:

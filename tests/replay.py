@@ -1,8 +1,7 @@
-"""A recording of a real cluster, played as tests/recordings/README.md says, in no time.
+"""Replay a recording of a real cluster (see tests/recordings/README.md) in simulated time.
 
-The clock is made up: a request takes as many of its seconds as it took the cluster, a pause
-as many as it was to, and nobody waits for either. So the same call gives the same answer,
-to the letter, however busy the machine is.
+On the simulated clock, a request takes as long as it took the cluster, and a sleep as long as
+was requested. Nobody really waits, so a call always returns the same answer to the letter.
 """
 
 import io
@@ -41,7 +40,7 @@ def recording(name: str) -> Row:
 
 
 def key(path: str, query: str = "") -> str:
-    """A path as it is looked up: `limit` and `start` are free."""
+    """Return the path as a key of the recording: without `limit` and `start`."""
     path, _, more = path.partition("?")
     pairs = [*parse_qsl(more), *parse_qsl(query)]
     kept = sorted(pair for pair in pairs if pair[0] not in ("limit", "start"))
@@ -49,7 +48,7 @@ def key(path: str, query: str = "") -> str:
 
 
 class Clock:
-    """Python's `time` for the modules that wait; each thread is as far as it has waited."""
+    """Stand in for the module `time`; each thread has its own time."""
 
     def __init__(self) -> None:
         self.latest = 0.0
@@ -66,15 +65,15 @@ class Clock:
         self.latest = max(self.latest, now)
 
     def pool(self, workers: int) -> ThreadPoolExecutor:
-        """A pool whose calls begin when they were submitted."""
+        """Return a pool whose calls begin at the time they were submitted."""
         clock = self
 
         class Pool(ThreadPoolExecutor):
             def submit(self, call: Any, /, *args: Any, **options: Any) -> Any:
-                began = clock.monotonic()
+                submitted = clock.monotonic()
 
                 def run() -> Any:
-                    clock.set(began)
+                    clock.set(submitted)
                     return call(*args, **options)
 
                 return super().submit(run)
@@ -82,29 +81,28 @@ class Clock:
         return Pool(workers)
 
     def wait(self, futures: Any, timeout: float) -> Any:
-        """Wait for all; it took as long as the slowest, but not longer than `timeout`."""
+        """Wait for all futures, in simulated time for at most `timeout` seconds."""
         done: tuple[set[Future[Any]], set[Future[Any]]] = wait(futures)
         self.set(max(self.monotonic(), min(self.latest, self.monotonic() + timeout)))
         return done
 
 
 class Replay:
-    """What Proxmox answered.
+    """Answer requests as the recorded cluster did.
 
-    The recording's time begins with the POST; where none is expected, with the first
-    request, at `at` seconds. `sent` lists what was asked, `posts` what was sent. `change`
-    has answers by path that are given in place of the recorded ones, `then` what is called
-    before the answer of a path is given.
+    The recording's time begins with the POST or, if `at` is given, stands at `at` seconds at
+    the first request. `sent` lists the GETs, `posts` the POSTs. `change` replaces answers by
+    path; `hooks` has functions by path, called before the answer is given.
     """
 
     def __init__(self, recorded: Row, at: float | None = None) -> None:
         self.clock = Clock()
         self.at = at
-        self.zero: float | None = None  # when the recording's time is 0, by the clock
+        self.zero: float | None = None  # the clock's time at second 0 of the recording
         self.sent: list[str] = []
         self.posts: list[tuple[str, Row]] = []
         self.change: dict[str, Row] = {}
-        self.then: dict[str, Callable[[], object]] = {}
+        self.hooks: dict[str, Callable[[], object]] = {}
         self.before = {key(p): a for p, a in recorded.get("before", {}).items()}
         self.after: dict[str, list[Row]] = {}
         for answer in recorded.get("after", []):
@@ -112,16 +110,11 @@ class Replay:
         first = [recorded["post"]] if recorded.get("post") else []
         self.known_posts = first + recorded.get("earlier", [])
         events = recorded.get("events", [])
-        self.dead = {
-            word
-            for event in events
-            if "power" in event["what"]
-            for word in event["what"].replace(",", " ").split()
-            if word.startswith("pve")
-        }
+        dying = [event["what"] for event in events if "power" in event["what"]]
+        self.dead = {*re.findall(r"\bpve\w*", " ".join(dying))}
 
     def start(self, patch: pytest.MonkeyPatch) -> None:
-        """Answer all requests of this process from now on."""
+        """Answer every request of this process from now on."""
         for name, value in ENVIRON.items():
             patch.setenv(name, value)
         for module in ("proxmox.api", "proxmox.deadline", "power.action", "power.outcome"):
@@ -132,7 +125,7 @@ class Replay:
 
     @property
     def now(self) -> float | None:
-        """Seconds since the POST, None before it."""
+        """Return the seconds since the POST, None before it."""
         return None if self.zero is None else self.clock.monotonic() - self.zero
 
     def answer(
@@ -150,8 +143,8 @@ class Replay:
             self.sent.append(key(path, url.query))
             answer, since = self._newest(self.sent[-1], self.now)
             since = since if "uptime" in str(answer) else 0
-        if path in self.then:
-            self.then[path]()
+        if path in self.hooks:
+            self.hooks[path]()
         seconds = 3600 if answer.get("hangs") else answer.get("seconds", 0)
         if seconds > timeout[1]:
             self.clock.sleep(timeout[1])
@@ -161,7 +154,7 @@ class Replay:
 
     @property
     def end(self) -> float | None:
-        """When the last answer came, in the recording's time."""
+        """Return when the last answer came, in the recording's time."""
         return None if self.zero is None else self.clock.latest - self.zero
 
     def recorded(self, path: str, now: float | None) -> Row:
@@ -169,11 +162,11 @@ class Replay:
         return self._newest(key(path), now)[0]
 
     def rows(self, path: str, now: float | None) -> list[Row]:
-        """Return the rows of a recorded answer; none where it is no list."""
+        """Return the rows of a recorded answer, none if it is not a list."""
         return self.recorded(path, now).get("data") or []
 
     def quorate(self, now: float | None) -> bool:
-        """Whether the recorded cluster has quorum; true where it cannot be read."""
+        """Return whether the recorded cluster has quorum, True if that cannot be read."""
         return all(row.get("quorate", 1) for row in self.rows("/cluster/status", now))
 
     def power_tasks(self, node: str, vm_id: int, now: float | None) -> list[Row]:
@@ -183,7 +176,7 @@ class Replay:
 
     @staticmethod
     def state(answer: Row) -> str:
-        """Return the state in an answer of status/current, unknown where it failed."""
+        """Return the state in an answer of status/current, unknown if it failed."""
         row = answer.get("data") or {} if answer.get("status") == 200 else {}
         return str(row.get("qmpstatus") or row.get("status") or "unknown")
 
@@ -203,7 +196,7 @@ class Replay:
         return known | {"body": known.get("body_of_answer")}
 
     def _newest(self, path: str, now: float | None) -> tuple[Row, float]:
-        """The answer of a moment, and how long before it became the answer."""
+        """Return the answer at a moment, and for how long it had been the answer."""
         if path in self.change:
             return self.change[path], 0
         answer, since = self.before.get(path), now or 0

@@ -1,4 +1,4 @@
-"""Every argument: what is understood, and what is refused before anything is sent."""
+"""Test every argument: what is accepted, and what is rejected before anything is sent."""
 
 import contextlib
 import re
@@ -27,23 +27,23 @@ NODES = [
     *("pve_1", "a" * 300, "pv\xe91", "\u7bc0\u9ede"),
     *("\u0440ve1", "\uff11\uff12"),  # a Cyrillic letter, full-width digits
 ]
-NO_NODES = [*NODES, True, 1, ["pve1"], {"node": "pve1"}]
+BAD_NODES = [*NODES, True, 1, ["pve1"], {"node": "pve1"}]
 VM_IDS = [0, -1, 5, 99, 10**9, 10**18]
-NO_VM_IDS = [
+BAD_VM_IDS = [
     *VM_IDS,
     *("0x64", "100/status/stop", "100?x", "../100", "abc", "\u0967\u0966\u0966"),
     *("0100", "1_00", "100.5", "99", "1000000000", "+100", "1e2"),
     *(True, False, 100.5, 99.0, 1e300, [100], {"id": 100}),
 ]
-NO_FORCES = ["maybe", "yes", "true", "True", "on", "1", 1, 0, 2, [True], "force"]
+BAD_FORCES = ["maybe", "yes", "true", "True", "on", "1", 1, 0, 2, [True], "force"]
 
 
 @pytest.mark.parametrize("tool", ["start_machine", "stop_machine", "reboot_machine"])
 def test_no_hostile_argument_reaches_proxmox(call: Call, demo: Cluster, tool: str) -> None:
     right = {"vm_id": 100, "node": "pve1"}
-    wrong = [("node", node) for node in NO_NODES]
-    wrong += [("vm_id", vm_id) for vm_id in NO_VM_IDS]
-    wrong += [("force", force) for force in NO_FORCES if tool == "stop_machine"]
+    wrong = [("node", node) for node in BAD_NODES]
+    wrong += [("vm_id", vm_id) for vm_id in BAD_VM_IDS]
+    wrong += [("force", force) for force in BAD_FORCES if tool == "stop_machine"]
     for name, value in wrong:
         answer = call(tool, **right | {name: value})
         assert answer.is_error, value
@@ -56,7 +56,7 @@ def test_no_hostile_argument_reaches_proxmox(call: Call, demo: Cluster, tool: st
 
 
 def test_no_hostile_filter_reaches_proxmox(call: Call, demo: Cluster) -> None:
-    wrong = [("node", node) for node in NO_NODES]
+    wrong = [("node", node) for node in BAD_NODES]
     wrong += [("status", status) for status in ("a b", "x" * 31, 1, ["running"], "-x")]
     wrong += [("name", name) for name in (1, ["x"], "x" * 101)]
     for name, value in wrong:
@@ -106,8 +106,8 @@ def read(**given: Any) -> dict[str, Any]:
 
 
 def test_an_id_is_accepted_in_every_form_that_clients_send() -> None:
-    for written in (100, 100.0, "100", " 100 "):
-        vm_id = read(vm_id=written)["vm_id"]
+    for value in (100, 100.0, "100", " 100 "):
+        vm_id = read(vm_id=value)["vm_id"]
         assert (vm_id, type(vm_id)) == (100, int)
     assert read(vm_id=999_999_999)["vm_id"] == 999_999_999
     for infinite in (float("inf"), float("nan")):
@@ -119,8 +119,8 @@ def test_an_empty_optional_argument_is_ignored() -> None:
     empty = {"node": "", "status": " ", "name": None, "force": "null"}
     assert read(**empty) == {}
     blanks = {"node": " pve1 ", "status": " RUNNING", "name": " Web ", "force": False}
-    said = {"node": "pve1", "status": "running", "name": "Web", "force": False}
-    assert read(**blanks) == said
+    stripped = {"node": "pve1", "status": "running", "name": "Web", "force": False}
+    assert read(**blanks) == stripped
     assert read(name="x" * 100, node="pve1.lan") == {"name": "x" * 100, "node": "pve1.lan"}
 
 
@@ -137,7 +137,7 @@ def test_no_machine_but_the_one_named_is_switched(call: Call, demo: Cluster) -> 
     assert [g.vmid for g in guests if g.status != before[g.vmid]] == [100]
 
 
-# --- The client by itself is as strict ------------------------------------------------
+# --- The client is just as strict -----------------------------------------------------
 
 
 def test_the_client_itself_rejects_hostile_arguments(

@@ -1,4 +1,4 @@
-"""`--check`: what a person reads who sets it up, against real clusters' answers."""
+"""Test what the administrator reads with `--check`, with real clusters' answers."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ OLD = f"HTTP/1.1 200 OK\nContent-Type: application/json\n\n{VERSION}"
 
 
 class Checks:
-    """Checks, and what each of them wrote."""
+    """Run checks, and keep what each wrote."""
 
     def __init__(self, capfd: pytest.CaptureFixture[str], folder: Path) -> None:
         self.texts: dict[str, str] = {}

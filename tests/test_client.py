@@ -1,4 +1,4 @@
-"""The client by itself, with proxmoxer mocked: what it asks for and what it hands on."""
+"""Test the client alone, with proxmoxer mocked: what it requests and what it returns."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ RUNNING = STOPPED | {"status": "running"}
 
 @pytest.fixture
 def api() -> Iterator[MagicMock]:
-    """A cluster of pve1 and pve2, with VM 100, which is stopped, on pve1."""
+    """Mock a cluster of pve1 and pve2; VM 100 on pve1 is stopped."""
     with patch("src.client.ProxmoxAPI") as proxmox_api:
         api = proxmox_api.return_value
         vm = {"type": "qemu", "vmid": 100, "node": "pve1", "name": "web"}
@@ -37,9 +37,9 @@ def test_the_client_passes_the_settings_to_proxmoxer() -> None:
         settings = replace(SETTINGS, port=443, prefix=prefix, verify_ssl=verify)
         with patch("src.client.ProxmoxAPI") as proxmox_api:
             ProxmoxClient(settings)
-        handed = {"port": 443, "path_prefix": prefix or None, "user": "mcp@pve"}
-        handed |= {"token_name": "t", "token_value": SECRET, "verify_ssl": verify}
-        proxmox_api.assert_called_once_with("pve.lan", **handed, proxies={})
+        passed = {"port": 443, "path_prefix": prefix or None, "user": "mcp@pve"}
+        passed |= {"token_name": "t", "token_value": SECRET, "verify_ssl": verify}
+        proxmox_api.assert_called_once_with("pve.lan", **passed, proxies={})
         session = proxmox_api.return_value._store["session"]
         assert (session.trust_env, session.max_redirects) == (False, 0)
 
@@ -115,10 +115,10 @@ def test_an_action_is_posted_once_and_followed_on_the_node_of_its_task(api: Any)
 NOT_SENT, NO_ROUTE, DROPPED = (
     requests.ConnectionError(OSError(number, "")) for number in (111, 113, 104)
 )
-NO_TASKS = ["", "OK", None, {}, "UPID:pve1", f"{UPID}/..", UPID.replace(":", "/", 1)]
+NOT_TASKS = ["", "OK", None, {}, "UPID:pve1", f"{UPID}/..", UPID.replace(":", "/", 1)]
 
 
-@pytest.mark.parametrize("answer", [NOT_SENT, NO_ROUTE, *NO_TASKS])
+@pytest.mark.parametrize("answer", [NOT_SENT, NO_ROUTE, *NOT_TASKS])
 def test_a_post_that_may_have_been_sent_has_an_unknown_outcome(api: MagicMock, answer: Any) -> None:
     post = api.nodes("pve1").qemu(100).status("start").post
     post.side_effect = [answer]
@@ -145,6 +145,6 @@ def test_a_get_is_retried_once_and_only_after_a_dropped_connection(api: Any) -> 
             client.get_node_resources("pve1")
         assert caught.value.code == code
         assert code not in (595, "timeout") or "node pve1" in str(caught.value)
-    get.side_effect = ZeroDivisionError  # a bug is not taken for an answer
+    get.side_effect = ZeroDivisionError  # a bug is not mistaken for an answer
     with pytest.raises(ZeroDivisionError):
         client.get_node_resources("pve1")

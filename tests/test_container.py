@@ -1,4 +1,4 @@
-"""The image that desktop clients launch, through the real docker client."""
+"""Test the image that desktop clients launch, through the real docker client."""
 
 import json
 import os
@@ -29,22 +29,22 @@ HARDENED += ["--security-opt=no-new-privileges"]
 
 
 def docker(*arguments: str) -> str:
-    """Return the output of a docker command, which has to work."""
+    """Run a docker command, which must succeed, and return its output."""
     done = run(["docker", *arguments])
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
 
 def engine() -> str | None:
-    """Return why there is no container engine; None if there is one."""
+    """Return why no container engine can be used, None if one can."""
     if not shutil.which("docker"):
-        return "there is no docker command"
+        return "the docker command is missing"
     done = run(["docker", "info"])
     return None if done.returncode == 0 else f"docker info: {done.stderr.strip()[:200]}"
 
 
 def compose() -> list[str]:
-    """Return the command of the compose that there is: the plugin, or the older program."""
+    """Return the command of the installed compose: the plugin, or the older program."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) and not run([*command, "version"]).returncode:
             return command
@@ -60,7 +60,7 @@ pytestmark = [
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project as a careless user has it: private modes, a .env, more."""
+    """Copy the project as a careless user has it: private modes, a .env and other files."""
     folder = tmp_path_factory.mktemp("checkout")
     recipes = ("Dockerfile", ".dockerignore", "docker-compose.yml", "requirements.txt")
     for name in recipes:
@@ -83,7 +83,7 @@ def image(checkout: Path) -> str:
 
 @pytest.fixture
 def env_file(demo: Cluster, tmp_path: Path) -> Path:
-    """As users write it: comments, blank lines, quotes, the whole token id."""
+    """Write a .env as users do: comments, blank lines, quotes, the full token id."""
     path = tmp_path / ".env"
     path.write_text(
         "# The Proxmox of the cellar\n\n"
@@ -102,7 +102,7 @@ Command = Callable[..., list[str]]
 
 @pytest.fixture
 def command(image: str, env_file: Path, fakepve_cafile: str) -> Command:
-    """The command of the README, with the network that reaches the fake cluster."""
+    """Return the README's command, with a network that reaches the fake cluster."""
     Path(fakepve_cafile).chmod(0o644)
     for folder in Path(fakepve_cafile).parents[:3]:
         folder.chmod(folder.stat().st_mode | 0o055)
@@ -117,7 +117,7 @@ def start(command: Command) -> Iterator[Callable[..., Server]]:
         yield lambda *options: stack.enter_context(Server(command(*options)))
 
 
-# --- What it does ---------------------------------------------------------------------
+# --- Running it -----------------------------------------------------------------------
 
 
 def test_a_real_client_works_through_docker_run(command: Command, demo: Cluster) -> None:
@@ -166,9 +166,9 @@ def test_docker_stop_ends_a_busy_server_without_a_kill(
     assert server.process.wait(3) in (0, 143)  # 137 after a kill
 
 
-@pytest.mark.skipif(not compose(), reason="there is no compose")
+@pytest.mark.skipif(not compose(), reason="compose is not installed")
 def test_compose_serves_mcp(image: str, checkout: Path, env_file: Path) -> None:
-    """On a network of its own, from which the fake cluster cannot be reached."""
+    """Its own network does not reach the fake cluster."""
     shutil.copy(env_file, checkout / ".env")
     (checkout / "docker-compose.override.yml").write_text(
         f"services:\n  mcp-proxmox:\n    image: {image}\n"
@@ -187,12 +187,12 @@ def test_compose_serves_mcp(image: str, checkout: Path, env_file: Path) -> None:
 
 
 def check(command: list[str]) -> str:
-    """Return what a check says. Its status is ignored: some engines keep it."""
+    """Return the output of a check; some engines do not pass its exit status on."""
     return run([word for word in command if word != "-i"]).stdout
 
 
 def all_is_well(output: str, url: str) -> bool:
-    """Whether the check of this address, trusted by the CA, has come to its end."""
+    """Return whether the check of this address, trusted by the CA, found nothing wrong."""
     sections = [line for line in output.splitlines() if not line.startswith("  ")]
     wrong = re.search("ERROR|MISSING", output)
     return url in output and CA in output and "Tools" in sections[-2:] and not wrong
@@ -218,12 +218,8 @@ def test_a_ca_that_is_not_mounted_is_reported_with_the_option_that_mounts_it(
 
 
 def test_the_line_that_the_demo_prints_connects_a_container(image: str) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "tests.demo", "--serve", "--docker"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as serving:
+    demo = [sys.executable, "-u", "-m", "tests.demo", "--serve", "--docker"]
+    with subprocess.Popen(demo, cwd=ROOT, stdout=subprocess.PIPE, text=True) as serving:
         try:
             assert serving.stdout
             lines = (line for line in serving.stdout if line.startswith("docker run"))
@@ -235,7 +231,7 @@ def test_the_line_that_the_demo_prints_connects_a_container(image: str) -> None:
     assert all_is_well(output, "https://host.docker.internal:")
 
 
-# --- What is in it --------------------------------------------------------------------
+# --- Its contents ---------------------------------------------------------------------
 
 
 def test_the_image_runs_without_root_and_has_labels(image: str) -> None:
@@ -248,7 +244,7 @@ def test_the_image_runs_without_root_and_has_labels(image: str) -> None:
     assert labels["io.modelcontextprotocol.server.name"] == "mcp-proxmox"
     for name in ("description", "source", "version"):
         assert f"org.opencontainers.image.{name}" in labels
-    # Debian, Python, the packages and the source each have their own, or none is stated.
+    # Debian, Python, the packages and the source have different licenses.
     assert "org.opencontainers.image.licenses" not in labels
 
 
@@ -288,7 +284,7 @@ def test_the_build_context_contains_only_what_is_copied(image: str, checkout: Pa
 
 
 def needed(names: list[str]) -> set[str]:
-    """What the packages need, and they themselves, by the metadata installed here."""
+    """Return the packages and their dependencies, by the metadata installed here."""
     found: set[str] = set()
     while names:
         name = re.sub(r"[-_.]+", "-", names.pop()).lower()

@@ -1,4 +1,4 @@
-"""The golden texts that no recording shows: each file is one that a test compares."""
+"""Check that a test compares each golden text."""
 
 import re
 

@@ -1,8 +1,8 @@
-"""Many calls at once and one after the other: all answered, no thread or socket left over.
+"""Test many calls, concurrent and in sequence: all are answered, no thread or socket leaks.
 
-`python -m tests.test_load [minutes]` is the long run, an hour unless given: ten servers
-over stdio, called in turn: lists, and a machine that is started and stopped. It prints the
-memory, the threads and the sockets of the servers each minute.
+`python -m tests.test_load [minutes]` calls ten servers over stdio in turn, by default for an
+hour: the lists, then start and stop of a machine. Each minute it prints the memory, threads
+and sockets of the servers.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Calls = list[tuple[str, dict[str, Any]]]
 
 
 def calls(started: dict[str, Any], *more: tuple[str, dict[str, Any]]) -> Calls:
-    """Every list, then a machine on and off."""
+    """Return calls of every list, then of a machine's start and stop."""
     lists = ("list_infrastructure", "list_machines", "list_storage")
     switched = [("start_machine", started), ("stop_machine", started)]
     return [*((tool, {}) for tool in lists), *switched, *more]
@@ -65,10 +65,10 @@ def test_many_calls_leak_no_thread_and_no_socket(configured: dict[str, str], dem
 def test_a_hundred_concurrent_actions_delay_neither_each_other_nor_a_list(
     configured: dict[str, str], cluster: Cluster, mode: str, progress: bool
 ) -> None:
-    obeyed = threading.Event()
+    may_stop = threading.Event()
 
     async def pause(seconds: float) -> None:
-        while seconds and not obeyed.is_set():
+        while seconds and not may_stop.is_set():
             await asyncio.sleep(0.1)
 
     cluster.pve.time_scale, cluster.pve.pause = 1.0, pause
@@ -76,37 +76,37 @@ def test_a_hundred_concurrent_actions_delay_neither_each_other_nor_a_list(
     for vm_id in machines:
         cluster.pve.add_vm(vm_id, "lab", status="running").shutdown_secs = 10
     server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=configured, cwd=ROOT)
-    heard: set[int] = set()
-    ended: set[int] = set()
+    reported: set[int] = set()
+    stopped: set[int] = set()
 
     async def session() -> None:
         async with Client(server, mode=mode) as client, anyio.create_task_group() as calls:
 
             async def stop(vm_id: int) -> None:
-                async def hear(*_: Any) -> None:
-                    heard.add(vm_id)
+                async def report(*_: Any) -> None:
+                    reported.add(vm_id)
 
                 machine = {"vm_id": vm_id, "node": "pve1"}
-                listen = {"progress_callback": hear} if progress else {}
-                result = await client.call_tool("stop_machine", machine, **listen)
+                options = {"progress_callback": report} if progress else {}
+                result = await client.call_tool("stop_machine", machine, **options)
                 content = result.structured_content
                 assert (content["vm_id"], content["status"]) == (vm_id, "stopped")
-                ended.add(vm_id)
+                stopped.add(vm_id)
 
             for vm_id in machines:
                 calls.start_soon(stop, vm_id)
             with anyio.fail_after(60):
-                while len(cluster.posts) < AT_ONCE or (progress and len(heard) < AT_ONCE):
+                while len(cluster.posts) < AT_ONCE or (progress and len(reported) < AT_ONCE):
                     await anyio.sleep(0.05)
                 await client.list_tools()
                 listed = await client.call_tool("list_machines")
             assert listed.structured_content["total"] == AT_ONCE
-            assert not ended
-            obeyed.set()
+            assert not stopped
+            may_stop.set()
 
     anyio.run(session)
-    assert ended == set(machines)
-    assert heard == (ended if progress else set())
+    assert stopped == set(machines)
+    assert reported == (stopped if progress else set())
     assert len(cluster.posts) == AT_ONCE
 
 
@@ -136,19 +136,19 @@ async def main(minutes: float) -> None:
         environ = stack.enter_context(in_a_process(nodes=8, machines=200, delay=0))
         server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environ, cwd=ROOT)
         clients = [await stack.enter_async_context(Client(server)) for _ in range(CLIENTS)]
-        began = told = time.monotonic()
+        start = printed = time.monotonic()
         done = 0
-        while (now := time.monotonic()) - began < minutes * 60:
+        while (now := time.monotonic()) - start < minutes * 60:
             for number, client in enumerate(clients):
-                there = {"node": f"pve{number * 4 % 8 + 1:02}"}
-                machine = {"vm_id": 100 + number * 4} | there
-                for tool, arguments in calls(machine, ("list_machines", there)):
+                node = {"node": f"pve{number * 4 % 8 + 1:02}"}
+                machine = {"vm_id": 100 + number * 4} | node
+                for tool, arguments in calls(machine, ("list_machines", node)):
                     result = await client.call_tool(tool, arguments)
                     assert not result.is_error, result.content
                     done += 1
-            if told == began or now - told >= 60:
-                told = now
-                minute = f"{(now - began) / 60:5.1f} min"
+            if printed == start or now - printed >= 60:
+                printed = now
+                minute = f"{(now - start) / 60:5.1f} min"
                 print(f"{minute}, {done:,} calls: {measure()}", flush=True)
         print(f"end, {done:,} calls: {measure()}")
 

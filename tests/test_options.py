@@ -1,11 +1,11 @@
-"""The command line: as a person in a terminal, or a client's configuration, gives it."""
+"""Test the command line, from a terminal and from a client's configuration."""
 
 import os
 import pty
 import shlex
 import signal
-import subprocess
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
 
 import pytest
 
@@ -16,22 +16,14 @@ from tests.process import COMMAND, ROOT, Server, environment, run, wait_for
 LISTS = ["list_infrastructure", "list_machines", "list_storage"]
 
 
-def in_terminal(command: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
+def in_terminal(command: list[str], **environ: str) -> CompletedProcess[str]:
     options = {"env": environment(environ), "cwd": ROOT, "timeout": 60}
-    return run(command, stdin=subprocess.DEVNULL, **options)
+    return run(command, stdin=DEVNULL, **options)
 
 
-def launch(
-    configured: dict[str, str], *arguments: str, stdin: int = subprocess.PIPE
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=environment(configured),
-        cwd=ROOT,
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def launch(configured: dict[str, str], *arguments: str, stdin: int = PIPE) -> Popen[bytes]:
+    pipes = {"stdin": stdin, "stdout": PIPE, "stderr": PIPE}
+    return Popen([*COMMAND, *arguments], env=environment(configured), cwd=ROOT, **pipes)
 
 
 def test_help_describes_the_options_in_under_20_lines(capfd: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +64,7 @@ def test_a_check_sets_the_exit_status_and_uses_the_encoding_of_the_console(
 
 
 @pytest.mark.parametrize(
-    ("line", "status", "says"),
+    ("line", "status", "message"),
     [
         pytest.param("{} --check | head -1", 1, "Broken pipe", id="pipe"),
         pytest.param("{} --check > /dev/full", 1, "No space", id="full disk"),
@@ -81,12 +73,12 @@ def test_a_check_sets_the_exit_status_and_uses_the_encoding_of_the_console(
     ],
 )
 def test_a_broken_pipe_and_a_closed_stdin_print_no_traceback(
-    configured: dict[str, str], line: str, status: int, says: str
+    configured: dict[str, str], line: str, status: int, message: str
 ) -> None:
     line = "set -o pipefail; " + line.format(" ".join(map(shlex.quote, COMMAND)))
     done = in_terminal(["bash", "-c", line], **configured)
     assert done.returncode == status
-    assert says in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == status
 
 
@@ -107,7 +99,7 @@ def test_watch_only_offers_only_the_lists(configured: dict[str, str], demo: Clus
 
 
 def test_a_terminal_shows_what_the_server_waits_for(configured: dict[str, str]) -> None:
-    """One line on stderr; a client, which has pipes, gets none."""
+    """A client, which uses pipes, gets no such line."""
     ours, theirs = pty.openpty()
     with launch(configured, stdin=theirs) as process:
         assert process.stderr
@@ -130,7 +122,7 @@ def test_ctrl_c_during_startup_prints_no_traceback(
         libraries = Path(f"/proc/{process.pid}/maps")
 
         def busy() -> bool:
-            """Whether the check waits for Proxmox, or half of the imports are done."""
+            """Return whether the check waits for Proxmox, or half the imports are done."""
             return demo.sent != [] if arguments else "pydantic" in libraries.read_text()
 
         wait_for(busy)

@@ -1,4 +1,4 @@
-"""That the project is what it says it is: its layout, its packages, its README."""
+"""Test that the project's layout, packages and README agree."""
 
 import ast
 import itertools
@@ -24,26 +24,13 @@ SOURCES = {
 TREES = {name: ast.parse(source) for name, source in SOURCES.items()}
 
 
-# From the top to the bottom; those on one line do not know each other.
-LAYERS = {
-    name: depth
-    for depth, names in enumerate(
-        (
-            "server",
-            "arguments calls cli",
-            "client",
-            "lists power",
-            "proxmox",
-            "config",
-            "errors models",
-        )
-    )
-    for name in names.split()
-}
+# From top to bottom; modules of one layer do not import each other.
+ORDER = "server > arguments calls cli > client > lists power > proxmox > config > errors models"
+LAYERS = {name: depth for depth, names in enumerate(ORDER.split(">")) for name in names.split()}
 
 
 def imports(name: str) -> set[str]:
-    """What a module imports; of ours `src.x.y` as x.y."""
+    """Return what a module imports, our own `src.x.y` as x.y."""
     found: set[str] = set()
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
@@ -61,7 +48,7 @@ def arrows() -> set[tuple[str, str]]:
 
 
 def between_packages() -> set[tuple[str, str]]:
-    """The arrows between the packages and the modules beside them."""
+    """Return the arrows between the packages and the modules beside them."""
     tops = {(a.split(".")[0], b.split(".")[0]) for a, b in arrows()}
     return {(a, b) for a, b in tops if a != b}
 
@@ -90,7 +77,7 @@ def test_imports_point_one_way(graph: Callable[[], set[tuple[str, str]]]) -> Non
     left = {name for arrow in graph() for name in arrow}
     while left:
         lowest = {n for n in left if not {b for a, b in graph() if a == n} & left}
-        assert lowest, f"a circle among {sorted(left)}"
+        assert lowest, f"a cycle among {sorted(left)}"
         left -= lowest
 
 
@@ -124,14 +111,14 @@ def test_no_module_uses_private_names_of_another() -> None:
 
 def test_every_package_docstring_names_its_modules() -> None:
     for name, tree in TREES.items():
-        said = ast.get_docstring(tree) or ""
+        docstring = ast.get_docstring(tree) or ""
         package = name.removesuffix(".__init__")
         if package != name:
             for module in (each.rpartition(".") for each in SOURCES):
                 if module[0] == package and module[2] != "__init__":
-                    assert f"`{module[2]}`" in said, module
+                    assert f"`{module[2]}`" in docstring, module
         elif name != "__init__":
-            assert said, name
+            assert docstring, name
 
 
 def test_nothing_in_the_source_deletes_or_configures() -> None:
@@ -172,7 +159,7 @@ def test_the_readme_names_every_tool_and_parameter() -> None:
 
 
 def test_the_package_diagram_shows_the_imports() -> None:
-    """An arrow that others imply may be left out; none that is drawn may be wrong."""
+    """The diagram may omit an arrow that others imply, but draws no wrong one."""
     start = README.index("flowchart TD")
     drawn: set[tuple[str, str]] = set()
     for line in README[start : README.index("```", start)].splitlines()[1:]:
@@ -201,7 +188,7 @@ def test_the_messages_in_the_readme_occur_in_the_source() -> None:
     table = README[README.index("| symptom |") : README.index("## Security")]
     everything = " ".join("".join(SOURCES.values()).split())
     everything = re.sub(r'" f?"', "", everything)
-    # "30 s" is computed, "..." is left out: the pieces between have to be there.
+    # "30 s" is computed and "..." is omitted: the pieces between must occur.
     for row in table.splitlines()[2:]:
         if not row.startswith("|"):
             continue
@@ -229,7 +216,7 @@ def test_ci_runs_the_command_of_the_readme() -> None:
 
 
 def test_the_picture_in_the_readme_shows_what_the_demo_prints() -> None:
-    """If not: python -m tests.picture."""
+    """Run python -m tests.picture to update it."""
 
     def texts(svg: str) -> list[str]:
         return re.findall(r"<text [^>]*>([^<]*)</text>", svg)

@@ -1,11 +1,11 @@
-"""What the model reads is what really happened: every answer against a real cluster's.
+"""Test that the model reads what really happened, with recordings of a real cluster.
 
-tests/recordings has what Proxmox VE 8.4.21 answered, second by second; tests/replay.py
-plays it. tests/answers has, for each recording and what can be made of it, what was sent
-and what the model reads. Read those files: they are the product. Where an answer and a
-recording differ, the code is wrong: tests/facts.py compares them.
+tests/recordings has the answers of Proxmox VE 8.4.21, second by second; tests/replay.py
+replays them. tests/answers has, for each recording and its variants, what was sent and what
+the model reads: that is the product, so review those files. tests/facts.py compares each
+answer with its recording; if they differ, the code is wrong.
 
-UPDATE_ANSWERS=1 writes them anew; what has changed then is for a person to read.
+UPDATE_ANSWERS=1 rewrites tests/answers; review the diff.
 """
 
 import json
@@ -28,21 +28,16 @@ from src.errors import ProxmoxError
 from tests.conftest import Answer, caller
 from tests.facts import LISTS, untrue
 from tests.process import wait_for
-from tests.replay import RECORDINGS, Replay, recording
+from tests.replay import RECORDINGS, Replay, Row, recording
 
 ANSWERS = Path(__file__).parent / "answers"
-TOOLS = {
-    "start": "start_machine",
-    "shutdown": "stop_machine",
-    "stop": "stop_machine",
-    "reboot": "reboot_machine",
-}
-Row = dict[str, Any]
+TOOLS = {name: f"{name}_machine" for name in ("start", "stop", "reboot")}
+TOOLS["shutdown"] = TOOLS["stop"]
 
 
 @dataclass
 class Scene:
-    """A call of a tool while a recording, as it is or changed, is played."""
+    """Call a tool while a recording, changed or not, is replayed."""
 
     title: str
     recorded: Row
@@ -62,7 +57,7 @@ class Scene:
 
 
 def power(title: str, recorded: Row, action: Row | None = None, **how: Any) -> Scene:
-    """The call that stands for the recording's action, or for another one."""
+    """Return the scene that calls the recording's action, or another one."""
     action = recorded["action"] | (action or {})
     arguments = {"vm_id": action["vm_id"], "node": action["node"]}
     arguments |= {"force": True} if action["action"] == "stop" else {}
@@ -76,7 +71,7 @@ for path in sorted(RECORDINGS.glob("*.json")):
 
 
 def variant(name: str, title: str, **how: Any) -> Callable[[Callable[[Row], Any]], None]:
-    """One more call of the recording's action, the recording changed by a function."""
+    """Add a scene with the recording changed by the decorated function."""
 
     def register(edit: Callable[[Row], Any]) -> None:
         recorded = recording(name)
@@ -96,7 +91,7 @@ for name in ("lists", "lists-none", "lists-watch", "lists-wrong-secret", *AT):
 
 
 def resources(title: str, row: str, **changes: Any) -> Scene:
-    """list_infrastructure of the cluster at rest, with a change of a row of resources."""
+    """Return list_infrastructure of the idle cluster with a changed row of resources."""
     recorded = recording("lists")
     for path, answer in recorded["before"].items():
         if path.startswith("/cluster/resources"):
@@ -105,14 +100,14 @@ def resources(title: str, row: str, **changes: Any) -> Scene:
 
 
 def listed(title: str, tool: str, changes: Row, **arguments: Any) -> Scene:
-    """A list of the cluster at rest, with changes of its answers."""
+    """Return a list of the idle cluster with changed answers."""
     recorded = recording("lists")
     for path, more in changes.items():
         recorded["before"][path] |= more
     return Scene(title, recorded, tool, arguments, 0)
 
 
-GONE = {f"/nodes/pve2/{kind}": {"data": []} for kind in ("qemu", "lxc")} | {
+EMPTY_NODE = {f"/nodes/pve2/{kind}": {"data": []} for kind in ("qemu", "lxc")} | {
     path: {"data": [r for r in answer["data"] if r.get("node") != "pve2"]}
     for path, answer in recording("lists")["before"].items()
     if path.startswith("/cluster/resources")
@@ -126,7 +121,7 @@ SCENES["lists"] += [
     resources("a storage is not active", "storage/pve2/local", status="unknown"),
     resources("a storage is full", "storage/pve2/local", disk=260 << 30, maxdisk=270 << 30),
     resources("a node is in HA maintenance", "node/pve2", hastate="maintenance"),
-    listed("a node has no machines", "list_machines", GONE, node="pve2"),
+    listed("a node has no machines", "list_machines", EMPTY_NODE, node="pve2"),
     listed("no machine is so", "list_machines", {}, node="pve2", status="paused"),
     listed(
         "a node needs 6 s for each kind",
@@ -145,7 +140,7 @@ SCENES["lists"] += [
 
 
 def after(recorded: Row, path: str) -> list[Row]:
-    """The changes of each path that ends so, to be changed by a variant."""
+    """Return the recorded answers after the POST, at paths that end with `path`."""
     return [r for r in recorded["after"] if r["path"].split("?")[0].endswith(path)]
 
 
@@ -191,8 +186,8 @@ for status in (500, 596):
 
 @variant("vm-start", "the node dies 0.3 s after the request")
 def _(recorded: Row) -> None:
-    gone = {"t": 0.3, "status": 595, "reason": "No route to host", "seconds": 3}
-    lost = [gone | {"path": row["path"]} for row in recorded["after"]]
+    failure = {"t": 0.3, "status": 595, "reason": "No route to host", "seconds": 3}
+    lost = [failure | {"path": row["path"]} for row in recorded["after"]]
     recorded["after"] = [row for row in recorded["after"] if row["t"] < 0.3] + lost
 
 
@@ -211,7 +206,7 @@ def _(recorded: Row) -> None:
 
 
 def interrupted(action: str, exitstatus: str, later: float) -> Scene:
-    """The recording as the one sees it whose graceful stop a forced one ends."""
+    """Return the scene of a client whose graceful stop another's forced stop ends."""
     recorded = recording("pending-shutdown-stop")
     first = recorded["earlier"][0]
     for row in recorded["after"]:
@@ -278,11 +273,11 @@ def _(recorded: Row) -> None:
             row["t"] = 2.2
 
 
-# Situations of which there is no recording, made of those there are.
+# Situations without a recording, made from those with one.
 
 
 def state(**changes: Any) -> Callable[[Row], None]:
-    """The machine says so all the time."""
+    """Return an edit: the machine reports this all the time."""
 
     def edit(recorded: Row) -> None:
         answers = [a for p, a in recorded["before"].items() if p.endswith("/current")]
@@ -294,7 +289,7 @@ def state(**changes: Any) -> Callable[[Row], None]:
 
 
 def task(status: str | None, at: float = 1.0, log: list[str] | None = None) -> Any:
-    """Its task ends so, or never."""
+    """Return an edit: the task ends with this status, or never."""
 
     def edit(recorded: Row) -> None:
         for row in after(recorded, ":/status"):
@@ -311,8 +306,8 @@ def task(status: str | None, at: float = 1.0, log: list[str] | None = None) -> A
 
 
 def nothing_seen(recorded: Row) -> None:
-    gone = ("/status/current", "/tasks")
-    rows = [row for path in gone for row in after(recorded, path)]
+    paths = ("/status/current", "/tasks")
+    rows = [row for path in paths for row in after(recorded, path)]
     recorded["after"] = [row for row in recorded["after"] if row not in rows]
 
 
@@ -336,10 +331,10 @@ for name, title, edits in (
     ("vm-stop", "it is suspended", [state(lock="suspended")]),
     ("vm-stop-stopped", "HA has it in error", [state(**IN_ERROR)]),
 ):
-    for_name = recording(name)
+    recorded = recording(name)
     for edit in edits:
-        edit(for_name)
-    SCENES[name].append(power(title, for_name))
+        edit(recorded)
+    SCENES[name].append(power(title, recorded))
 
 
 @variant("vm-reboot", "HA manages it, and it stays down")
@@ -358,7 +353,7 @@ def _(recorded: Row) -> None:
 
 
 def hung(name: str, tool: str, vm_id: int, node: str) -> None:
-    """The look before the action hangs: nothing is sent."""
+    """Add a scene in which the request before the action hangs, so nothing is sent."""
     path = f"/nodes/{node}/qemu/{vm_id}/status/current"
     recorded = recording(name)
     recorded["after"] = [r for r in recorded["after"] if r["path"] != path]
@@ -372,14 +367,14 @@ hung("node-dies", "stop_machine", 400, "pve3")
 hung("no-quorum", "reboot_machine", 400, "pve3")
 
 
-# --- What cannot work -----------------------------------------------------------------
+# --- Refusals -------------------------------------------------------------------------
 
 CASES = recording("refusals")["cases"]
 for case in CASES:
     if "post" in case:
         _, _, node, _, vm_id, _, action = case["post"]["path"].split("/")
-        nothing = case["what"].startswith("a token without any right")
-        recorded = recording("lists-none" if nothing else "lists")
+        no_rights = case["what"].startswith("a token without any right")
+        recorded = recording("lists-none" if no_rights else "lists")
         recorded |= {"post": case["post"], "after": case["after"]}
         target = {"vm_id": int(vm_id), "node": node, "action": action}
         SCENES["refusals"].append(power(case["what"], recorded | {"action": target}))
@@ -388,19 +383,15 @@ for case in CASES:
 # --- The answers ----------------------------------------------------------------------
 
 
-def told(scene: Scene, answer: Answer, replay: Replay) -> str:
-    """What was asked, what was sent, in which time, and what the model reads."""
+def transcript(scene: Scene, answer: Answer, replay: Replay) -> str:
+    """Return the call, what it sent, how long it took, and what the model reads."""
     arguments = ", ".join(f"{k}={json.dumps(v)}" for k, v in scene.arguments.items())
     lines = [f"# {scene.title}"] if scene.title else []
     lines.append(f"> {scene.tool}({arguments})")
     for path, body in replay.posts:
         lines.append(" ".join(["POST", path, *(f"{k}={v}" for k, v in body.items())]))
-    keys = ("status", "changed", "finished")
-    facts = [
-        f"{key} {json.dumps(answer.data[key])}"
-        for key in keys
-        if answer.data and key in answer.data
-    ]
+    data, keys = answer.data or {}, ("status", "changed", "finished")
+    facts = [f"{key} {json.dumps(data[key])}" for key in keys if key in data]
     lines.append(", ".join([f"{replay.clock.latest:.0f} s", *facts]))
     lines.append(("ERROR: " if answer.is_error else "") + answer.text)
     return "\n".join(lines) + "\n"
@@ -412,7 +403,7 @@ def test_each_answer_is_the_reviewed_one_and_is_true(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     played = [(scene, *scene.play(monkeypatch)) for scene in SCENES[name]]
-    text = "\n".join(told(*each) for each in played)
+    text = "\n".join(transcript(*each) for each in played)
     path = ANSWERS / f"{name}.txt"
     if os.environ.get("UPDATE_ANSWERS"):
         path.write_text(text)
@@ -428,7 +419,7 @@ def test_every_recording_is_played() -> None:
     assert {path.stem for path in ANSWERS.glob("*.txt")} == set(SCENES)
 
 
-# --- What no answer shows -------------------------------------------------------------
+# --- Not shown by any answer ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -454,23 +445,23 @@ def test_a_call_cancelled_before_the_post_sends_nothing(
     monkeypatch.chdir(tmp_path)
     replay = Replay(recording("vm-shutdown"))
     replay.start(monkeypatch)
-    asked, gone = threading.Event(), threading.Event()
+    requested, cancelled = threading.Event(), threading.Event()
 
     def wait() -> None:
-        asked.set()
-        gone.wait(5)
+        requested.set()
+        cancelled.wait(5)
 
-    replay.then["/nodes/pve1/qemu/100/status/current"] = wait
+    replay.hooks["/nodes/pve1/qemu/100/status/current"] = wait
 
     async def cancel() -> None:
         async with Client(server.mcp, mode="legacy") as client:
             target = {"vm_id": 100, "node": "pve1"}
             async with anyio.create_task_group() as group:
                 group.start_soon(client.call_tool, "stop_machine", target)
-                await anyio.to_thread.run_sync(asked.wait, 5)
+                await anyio.to_thread.run_sync(requested.wait, 5)
                 group.cancel_scope.cancel()
-            await client.list_tools()  # so the server has read that it is cancelled
-            gone.set()
+            await client.list_tools()  # now the server has read the cancellation
+            cancelled.set()
             await anyio.to_thread.run_sync(wait_for, lambda: "cancelled" in caplog.text)
 
     server.client.cache_clear()
@@ -483,12 +474,12 @@ def test_a_call_cancelled_before_the_post_sends_nothing(
 def test_a_call_cancelled_between_two_attempts_sends_no_second_post(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A Proxmox before 8.2 refuses the first one, and the second is not sent."""
+    """Proxmox before 8.2 rejects the first one."""
     recorded = recording("vm-stop")
     recorded["post"] |= {"status": 400, "reason": "Parameter verification failed."}
     replay, cancelled = Replay(recorded), threading.Event()
     replay.start(monkeypatch)
-    replay.then[recorded["post"]["path"]] = cancelled.set
+    replay.hooks[recorded["post"]["path"]] = cancelled.set
     client = ProxmoxClient(read_settings())
     with pytest.raises(ProxmoxError, match="cancelled"):
         client.set_machine_state("pve1", 101, "stop", None, cancelled.is_set)

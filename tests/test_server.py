@@ -1,6 +1,7 @@
-"""The server as clients launch it: a process over stdio, and how it ends."""
+"""Test the server process as clients launch it, over stdio, and how it ends."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -34,8 +35,8 @@ def start(configured: dict[str, str]) -> Iterator[Start]:
         yield start
 
 
-def tell(server: Server, how: str) -> None:
-    """End the process itself, or the one that its wrapper launched."""
+def ask_to_leave(server: Server, how: str) -> None:
+    """Close stdin, or send a signal to the process, or to the one its wrapper launched."""
     if how == "EOF":
         server.close()
         return
@@ -45,8 +46,8 @@ def tell(server: Server, how: str) -> None:
 
 
 def end(server: Server, how: str = "EOF") -> list[str]:
-    """Return the lines that it wrote to stderr; it leaves within a second."""
-    tell(server, how)
+    """Check that it leaves within a second, and return its lines on stderr."""
+    ask_to_leave(server, how)
     assert server.leaves_within(1)
     return server.errors.decode().splitlines()
 
@@ -57,14 +58,14 @@ def end(server: Server, how: str = "EOF") -> list[str]:
 def test_a_real_client_lists_and_controls_machines_over_stdio(
     mode: str, configured: dict[str, str], demo: Cluster, tmp_path: Path
 ) -> None:
-    """From another folder, as a desktop client launches a local Python."""
+    """The client launches it from another folder, as desktop clients do."""
     server = StdioServerParameters(
         command=sys.executable,
         args=["-m", "src.server"],
         env=configured | {"PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
     )
-    # After a reboot nobody waits until the uptime is more than 0.
+    # Otherwise the tool waits after the reboot until the uptime is above 0.
     demo.edit["/nodes/pve1/qemu/100/status/current"] = lambda row: (
         row | {"uptime": row["uptime"] or 1}
     )
@@ -136,24 +137,15 @@ def test_garbage_on_stdin_and_a_malformed_answer_neither_end_it_nor_reach_stderr
 
     demo.raw["/cluster/status"] = respond
     server = start()
-    for number, garbage in enumerate(
-        (
-            b"not json",
-            b"\x00\xff\xfe",
-            b"{}",
-            b"[]",
-            b"null",
-            b'{"jsonrpc": "2.0", "id": 99, "method": "no/such"}',
-            b'{"jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": 1}',
-            b'{"jsonrpc": "2.0", "id": 99, "method": "tools/call", "params": {"name": "x"}}',
-            b"x" * 1_000_000,
-            b"[" * 10_000,
-        )
-    ):
-        server.write(garbage)
-        server.call(number + 1, "list_infrastructure")
-        result = server.answer(number + 1)["result"]
-        assert len(result["structuredContent"]["nodes"]) == 3, garbage[:50]
+    unknown = {"jsonrpc": "2.0", "id": 99, "method": "no/such"}
+    wrong = [unknown | {"method": "tools/call", "params": p} for p in (1, {"name": "x"})]
+    garbage = [b"not json", b"\x00\xff\xfe", b"{}", b"[]", b"null", b"x" * 1_000_000, b"[" * 10_000]
+    garbage += [json.dumps(message).encode() for message in (unknown, *wrong)]
+    for number, line in enumerate(garbage, 1):
+        server.write(line)
+        server.call(number, "list_infrastructure")
+        result = server.answer(number)["result"]
+        assert len(result["structuredContent"]["nodes"]) == 3, line[:50]
     assert not end(server)
 
 
@@ -204,7 +196,7 @@ def test_it_leaves_within_a_second_when_told_even_if_it_is_busy(
 def test_a_blocked_stderr_prevents_actions_but_not_the_exit(
     start: Start, demo: Cluster, how: str
 ) -> None:
-    """A full pipe blocks every write to it, that of the audit line before the POST too."""
+    """A full pipe blocks every write, including the audit line before the POST."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
@@ -217,7 +209,7 @@ def test_a_blocked_stderr_prevents_actions_but_not_the_exit(
     server.call(2, "list_machines")
     assert server.answer(2)["result"]["structuredContent"]["machines"]
     assert demo.posts == []
-    tell(server, how)
+    ask_to_leave(server, how)
     assert server.leaves_within(1)
     os.close(reader)
     os.close(writer)

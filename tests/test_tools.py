@@ -1,4 +1,4 @@
-"""What the six tools answer about a cluster in good order, in both protocol eras."""
+"""Test the six tools' answers about a healthy cluster, in both protocol eras."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tests.conftest import Call, caller
 
 @pytest.fixture
 def call(mode: str, configured: dict[str, str]) -> Call:
-    """The tools in both eras of the protocol."""
+    """Call one tool, in both protocol eras."""
     return caller(mode)
 
 
@@ -52,9 +52,10 @@ def test_the_six_tools_describe_themselves_and_their_parameters(
     assert instructions
     assert list(tools) == list(TOOLS)
     for name, (parameters, hints) in TOOLS.items():
-        tool, given = tools[name], tools[name].annotations
-        kind = (given.read_only_hint, given.destructive_hint, given.idempotent_hint)
-        assert (kind, given.open_world_hint) == (hints, False)
+        tool, annotations = tools[name], tools[name].annotations
+        given = (annotations.read_only_hint, annotations.destructive_hint)
+        assert (*given, annotations.idempotent_hint) == hints
+        assert annotations.open_world_hint is False
         assert tool.title
         assert "\n" not in tool.description
         assert tool.output_schema["properties"]
@@ -86,14 +87,14 @@ def test_list_infrastructure(call: Call, demo: Cluster) -> None:
     pve1, _, pve3 = content["nodes"]
     assert pve1 == (
         {"node": "pve1", "status": "online"}
-        | {"cpu": 0.2, "cpus": 16}  # of /nodes: the node's own first answer is 0
+        | {"cpu": 0.2, "cpus": 16}  # from /nodes: the node's own first answer is 0
         | {"memory_used": 25 * GIB, "memory_total": 63 * GIB}
         | {"disk_used": 9 * GIB, "disk_total": 94 * GIB}
         | {"uptime": 1_052_000, "load": [0.52, 0.40, 0.31], "version": "9.1.2"}
         | {"maintenance": False}
     )
-    gone = {"node": "pve3", "status": "offline", "maintenance": False}
-    assert known(pve3) == gone
+    offline = {"node": "pve3", "status": "offline", "maintenance": False}
+    assert known(pve3) == offline
 
 
 def test_list_machines(call: Call, demo: Cluster) -> None:
@@ -113,8 +114,8 @@ def test_list_machines(call: Call, demo: Cluster) -> None:
     lost = {"vm_id": 107, "node": "pve3", "type": "qemu", "status": "unknown"}
     assert machines[107] == lost | {"live": False}
     schema = listed()[0]["list_machines"].output_schema["$defs"]["Machine"]
-    left_out = schema["properties"].keys() - machines[107].keys()
-    for key in left_out:  # the schema has what they hold
+    omitted = schema["properties"].keys() - machines[107].keys()
+    for key in omitted:  # the schema has their values
         assert "default" in schema["properties"][key], key
     assert content["notes"] == answer.text.splitlines()[:2]
     assert (content["total"], content["not_shown"]) == (11, 0)
@@ -179,7 +180,7 @@ def test_list_storage(call: Call, demo: Cluster) -> None:
 
 
 def test_start_machine(call: Call, demo: Cluster) -> None:
-    answer = call("start_machine", vm_id="106", node="pve2")  # a string will do
+    answer = call("start_machine", vm_id="106", node="pve2")  # a string is accepted
     assert answer.data == (
         {"vm_id": 106, "name": "build", "node": "pve2", "type": "qemu"}
         | {"action": "start", "status": "running", "changed": True, "finished": True}
@@ -196,12 +197,12 @@ def test_start_machine(call: Call, demo: Cluster) -> None:
 def test_stop_and_reboot_machine(call: Call, demo: Cluster) -> None:
     current = "/nodes/pve1/qemu/100/status/current"
     demo.edit[current] = lambda row: row | {"uptime": row["uptime"] or 1}  # no waiting
-    for tool, path, more, status in (
+    for tool, path, arguments, status in (
         ("stop_machine", "/pve1/lxc/200/status/shutdown", {}, "stopped"),
         ("stop_machine", "/pve1/qemu/105/status/stop", {"force": True}, "stopped"),
         ("reboot_machine", "/pve1/qemu/100/status/reboot", {}, "running"),
     ):
-        answer = call(tool, vm_id=int(path.split("/")[3]), node="pve1", **more)
+        answer = call(tool, vm_id=int(path.split("/")[3]), node="pve1", **arguments)
         assert demo.posts[-1] == path
         assert answer.data["status"] == status
         assert answer.data["changed"] is answer.data["finished"] is True

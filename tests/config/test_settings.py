@@ -1,4 +1,4 @@
-"""The five variables: what is read, what is refused, and what is said about it."""
+"""Test the five variables: which values are accepted and rejected, and how the errors read."""
 
 import os
 import re
@@ -37,15 +37,15 @@ def settings(**changes: str) -> Settings:
     return Settings.from_env(GOOD | changes)
 
 
-def refused(environ: dict[str, str], file: EnvFile | None = None) -> str:
-    """The refusal, which shows no secret and no password."""
+def rejection(environ: dict[str, str], file: EnvFile | None = None) -> str:
+    """Return the error, which shows no secret and no password."""
     with pytest.raises(ProxmoxError) as caught:
         Settings.from_env(environ, file)
     assert not re.search(f"{SECRET}|{UUID[1:]}|hunter2", str(caught.value))
     return str(caught.value)
 
 
-# --- What is understood ---------------------------------------------------------------
+# --- Accepted values ------------------------------------------------------------------
 
 
 def test_settings_have_defaults_and_show_the_secret_in_no_repr() -> None:
@@ -87,7 +87,7 @@ def test_the_usual_forms_of_a_url_are_accepted(url: str, address: str) -> None:
         (USER, "a.b@x.lan@ldap", "user", "a.b@x.lan@ldap"),
         (USER, "Svc+mcp@PVE-1", "user", "Svc+mcp@PVE-1"),
         (TOKEN_ID, "mcp@pve!MCP-Token", "token_name", "MCP-Token"),
-        (TOKEN_SECRET, "'a", "token_secret", "'a"),  # one quote alone stays
+        (TOKEN_SECRET, "'a", "token_secret", "'a"),  # a single quote is kept
         (TOKEN_SECRET, "'", "token_secret", "'"),
         *((VERIFY, value, "verify_ssl", True) for value in ("", "true", "TRUE")),
         *((VERIFY, value, "verify_ssl", False) for value in ("false", "False")),
@@ -96,13 +96,13 @@ def test_the_usual_forms_of_a_url_are_accepted(url: str, address: str) -> None:
 def test_values_are_accepted_with_or_without_quotes(
     name: str, value: str, attribute: str, expected: Any
 ) -> None:
-    for text in (value, f'"{value}"', f"'{value}'"):  # a pair of quotes is taken off
+    for text in (value, f'"{value}"', f"'{value}'"):  # a pair of quotes is removed
         assert getattr(settings(**{name: text}), attribute) == expected
 
 
 @pytest.mark.parametrize("name", [USER, TOKEN_SECRET, VERIFY])
 def test_a_variable_is_read_as_python_dotenv_reads_it(name: str, tmp_path: Path) -> None:
-    """What `docker --env-file` hands on raw: quotes, a comment behind the value, CR."""
+    """`docker --env-file` passes on quotes, a comment after the value and CR unchanged."""
     value = (GOOD | {VERIFY: "false"})[name]
     forms = ["{}", " {} ", "{}\r", "{} # lab", "{}\t#x", "'{}'", '"{}"', '"{}" # "lab"']
     for form in forms:
@@ -123,10 +123,10 @@ def test_the_path_of_a_ca_file_may_begin_with_a_tilde(
     assert settings(PROXMOX_VERIFY_SSL=home).verify_ssl == fakepve_cafile
 
 
-# --- What is refused ------------------------------------------------------------------
+# --- Rejected values ------------------------------------------------------------------
 
 UNEXPANDED = ["${{{}}}", "${{env:{}}}", "${}", "%{}%", "{{{{{}}}}}"]
-ALIKE: list[tuple[str, list[str]]] = [  # each list is refused in the same words
+ALIKE: list[tuple[str, list[str]]] = [  # each list is rejected in the same words
     (URL, [
         *("pve.example.com:8006", "ftp://pve", "https://", "https://pve:0", "https://-pve"),
         *("https://pv e", "https://pve..lan", "https://pvé.lan", "https://pve/a b"),
@@ -161,7 +161,7 @@ def deny(*_: object) -> None:
     raise PermissionError(13, "Permission denied")
 
 
-FILES: dict[str, Callable[[Path], object]] = {  # what is in place of .env
+FILES: dict[str, Callable[[Path], object]] = {  # what is found in place of .env
     "a name alone": lambda path: path.write_text("PROXMOX_USER\n"),
     "an open quote": lambda path: path.write_text("PROXMOX_USER='a@pve\nX=a\n"),
     "UTF-16": lambda path: path.write_bytes("X=x".encode("utf-16")),
@@ -179,30 +179,30 @@ def test_each_rejected_setting_names_the_variable_the_value_and_the_cure(
     monkeypatch.setenv("HOME", folder)
     hidden = EnvFile("/x/.env", {USER: "a@pve"}, True)
     texts = {
-        "nothing is set": refused({}),
-        "all is blank": refused(dict.fromkeys(GOOD, " ")),
-        ".env.example as it is": refused(PLACEHOLDERS),
-        "blank, which hides the one of .env": refused(GOOD | {USER: ""}, hidden),
+        "nothing is set": rejection({}),
+        "all is blank": rejection(dict.fromkeys(GOOD, " ")),
+        ".env.example as it is": rejection(PLACEHOLDERS),
+        "blank, which hides the one of .env": rejection(GOOD | {USER: ""}, hidden),
     }
     for name, values in ALIKE:
         for value in values:
             shown = rf"(?<![^ (]){re.escape(value)}(?=[),: ]|$)"
-            text = re.sub(shown, "VALUE", refused(GOOD | {name: value}))
+            text = re.sub(shown, "VALUE", rejection(GOOD | {name: value}))
             title = ", ".join(ascii(each)[:70] for each in values)
             title = f"{name}: {title}".replace(SECRET, "SECRET")
             assert texts.setdefault(title, text) == text
     for what, make in FILES.items():
         make(env_file)
-        texts[f".env: {what}"] = refused(GOOD | {USER: ""}, EnvFile.read())
+        texts[f".env: {what}"] = rejection(GOOD | {USER: ""}, EnvFile.read())
         if env_file.exists():
             (env_file.rmdir if env_file.is_dir() else env_file.unlink)()
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", deny)
         assert Settings.from_env(GOOD, EnvFile.read()).user == "mcp@pve"
-        texts[".env: somebody else's"] = refused({}, EnvFile.read())
+        texts[".env: somebody else's"] = rejection({}, EnvFile.read())
     env_file.parent.rmdir()
     assert not EnvFile.read().exists
-    texts["a folder that is gone"] = refused(GOOD | {VERIFY: "ca.pem"})
+    texts["a folder that is gone"] = rejection(GOOD | {VERIFY: "ca.pem"})
     monkeypatch.chdir(ROOT)
     compare("settings", {k: v.replace(folder, "/here") for k, v in texts.items()})
 
@@ -213,9 +213,9 @@ def test_a_password_or_secret_in_the_wrong_variable_is_not_shown() -> None:
         *("https:/root:hunter2@pve", "ftp://pve/?password=hunter2"),
     ):
         ((_, shown, _), *_) = describe({URL: url}, EnvFile())
-        assert "hunter2" not in shown + refused(GOOD | {URL: url})
+        assert "hunter2" not in shown + rejection(GOOD | {URL: url})
     for name in (URL, USER, TOKEN_ID, VERIFY):
-        refused(GOOD | {name: f"x {SECRET}"})
+        rejection(GOOD | {name: f"x {SECRET}"})
     assert str(ProxmoxError("x", "\udce9")).encode()
 
 
@@ -253,7 +253,7 @@ def test_any_input_gives_settings_or_a_proxmox_error_without_the_secret(
 
 @pytest.fixture
 def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where .env is read, with nothing in the environment."""
+    """Return the path at which .env is read, with nothing in the environment."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     for name in (*GOOD, VERIFY):

@@ -1,4 +1,4 @@
-"""A list as it is answered: text and structured content, to_json, and never too long."""
+"""Test a list's text and structured content: no default values, and never too long."""
 
 import json
 from typing import Any
@@ -42,7 +42,7 @@ def test_an_answer_never_exceeds_the_limit_and_comes_close_to_it(
 ) -> None:
     kind: Any = {"node": "a", "type": "qemu", "status": "running"}
     machines = [Machine(vm_id=n, name="x" * s, **kind) for n, s in enumerate(sizes)]
-    for fill in (MAX_TEXT, MAX_CONTENT):  # so that it is just too long, or just not
+    for fill in (MAX_TEXT, MAX_CONTENT):  # slightly too long, or just short enough
         missing = fill + spare - sum(size + 70 for size in sizes)
         last = Machine(vm_id=999, name="x" * max(missing, 1), **kind)
         found = Machines([*machines, last], ["note"] * notes, len(machines) + 1)
@@ -61,16 +61,14 @@ def test_an_answer_never_exceeds_the_limit_and_comes_close_to_it(
             assert more.startswith(f"{content['not_shown']} more row")
         rows = [line for line in text.splitlines() if ", a, qemu, running" in line]
         if len(rows) < content["total"]:
-            left = content["total"] - len(rows)
-            assert (
-                f"\n{left} more row{' is' if left == 1 else 's are'} not shown. Narrow the list by"
-                in text
-            )
+            omitted = content["total"] - len(rows)
+            note = f"{omitted} more row{' is' if omitted == 1 else 's are'} not shown."
+            assert f"\n{note} Narrow the list by" in text
             assert len(text) + len(found.machines[len(rows)].name or "") > MAX_TEXT - 40
 
 
 def test_the_least_full_storages_are_omitted_first() -> None:
     storage = Storage(storage="nfs", type="nfs", nodes=["a"] * 40)
     text, content = storages_answer(Storages([storage] * 1000, ["tally"], 1000))
-    for said in (text, content["notes"][-1]):
-        assert "more rows are not shown. The fullest are shown." in said
+    for place in (text, content["notes"][-1]):
+        assert "more rows are not shown. The fullest are shown." in place

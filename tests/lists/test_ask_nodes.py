@@ -1,4 +1,4 @@
-"""Lists about a cluster in trouble, as no recording has it: complete and in time."""
+"""Test that lists of a cluster in trouble are complete and in time, where no recording shows it."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ LISTS = ["list_infrastructure", "list_machines", "list_storage"]
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """0.8 s in place of the 10 that a list waits for a node."""
+    """Let a list wait 0.8 s for a node instead of 10."""
     monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 0.8)
 
 
@@ -30,13 +30,13 @@ def machines(answer: Answer) -> dict[int, Row]:
 
 
 def notes(answer: Answer) -> list[str]:
-    """What is said beside the tally."""
+    """Return the notes after the tally."""
     found: list[str] = answer.data["notes"][1:]
     return found
 
 
-def dead(answer: Answer) -> list[int]:
-    """The machines of which only the last known state is told."""
+def not_live(answer: Answer) -> list[int]:
+    """Return the machines of which only the last known state is shown."""
     return [vm_id for vm_id, each in machines(answer).items() if not each["live"]]
 
 
@@ -65,7 +65,7 @@ def test_missing_answers_are_replaced_with_the_last_known_state(
         demo.pve.fail("GET", f"/nodes/pve2/{path}", code, reason)
     answer = call("list_machines")
     assert len(machines(answer)) == 11
-    assert dead(answer) == lost
+    assert not_live(answer) == lost
     assert machines(answer)[101]["status"] == "running"
     note = notes(answer)[0]
     assert note.startswith("pve2 ")
@@ -77,17 +77,17 @@ def test_a_list_that_waits_for_storages_reports_progress_each_second(
     proxmox: ProxmoxClient, demo: Cluster
 ) -> None:
     demo.delay["/nodes/pve2/storage"] = 2.4
-    told: list[tuple[float, float, str]] = []
-    found = proxmox.get_all_storage(lambda *each: told.append(each))
+    reports: list[tuple[float, float, str]] = []
+    found = proxmox.get_all_storage(lambda *report: reports.append(report))
     assert len(found.storages) == 8
-    assert [each[:2] for each in told[:2]] == [(1, 30), (2, 30)]
-    assert "1" in told[0][2]
+    assert [report[:2] for report in reports[:2]] == [(1, 30), (2, 30)]
+    assert "1" in reports[0][2]
 
 
 def test_a_vm_that_vanishes_does_not_break_a_list(call: Call, demo: Cluster) -> None:
     demo.pve.fail("GET", "/nodes/pve2/qemu", 500, "no such config", times=1)
     answer = call("list_machines")
-    assert dead(answer) == [107]
+    assert not_live(answer) == [107]
     assert len(notes(answer)) == 1  # pve3 is offline
 
 
@@ -110,8 +110,8 @@ def test_hanging_nodes_do_not_block_two_healthy_ones(
 def test_an_answer_that_trickles_in_does_not_hold_up_the_list(
     call: Call, demo: Cluster, impatient: None
 ) -> None:
-    """Each byte comes in time; the whole does not."""
-    whole = []
+    """Each byte arrives in time, but not the whole answer."""
+    finished = []
 
     async def trickle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "100"})
@@ -119,15 +119,15 @@ def test_an_answer_that_trickles_in_does_not_hold_up_the_list(
         for _ in range(60):
             await response.write(b" ")
             await asyncio.sleep(0.1)
-        whole.append(request.path)
+        finished.append(request.path)
         return response
 
     raw: Any = demo.raw
     raw["/nodes/pve2/qemu"] = trickle
-    assert dead(call("list_machines")) == [101, 104, 106, 107]
+    assert not_live(call("list_machines")) == [101, 104, 106, 107]
     raw["/nodes"] = raw["/cluster/resources"] = trickle
     assert call("list_machines").is_error
-    assert whole == []
+    assert finished == []
 
 
 def test_a_node_without_statistics_is_asked(call: Call, demo: Cluster) -> None:
@@ -136,7 +136,7 @@ def test_a_node_without_statistics_is_asked(call: Call, demo: Cluster) -> None:
         return [few if row["node"] == "pve2" else row for row in rows]
 
     demo.edit["/nodes"] = unknown
-    assert dead(call("list_machines")) == [107]
+    assert not_live(call("list_machines")) == [107]
     answer = call("list_infrastructure")
     pve2 = answer.data["nodes"][1]
     assert pve2["status"] == "unknown"
@@ -150,7 +150,7 @@ def test_a_node_without_statistics_is_asked(call: Call, demo: Cluster) -> None:
 def test_lists_work_without_the_broadcast(call: Call, demo: Cluster) -> None:
     demo.pve.fail("GET", "/cluster/resources", 500, "rrd dump failed")
     listed, storage = call("list_machines"), call("list_storage")
-    assert len(machines(listed)) == 10  # all but that of the offline node
+    assert len(machines(listed)) == 10  # all except that of the offline node
     nodes = {tuple(each["nodes"]) for each in storage.data["storages"]}
     assert nodes == {("pve1",), ("pve2",), ("pve1", "pve2")}
     for answer in (listed, storage):
@@ -177,11 +177,11 @@ def test_a_list_without_any_data_is_an_error(
     assert "it is broken" in answer.text
 
 
-# --- The line ---------------------------------------------------------------------------
+# --- The connection -------------------------------------------------------------------
 
 
 class EverySeventh(random.Random):
-    """Chance as the fake asks it, twice a request: every seventh one is dropped."""
+    """Drop every seventh request: the fake asks for a random number twice per request."""
 
     count = 0
 
@@ -203,7 +203,7 @@ def test_lists_are_complete_with_15_percent_of_connections_dropped(
         assert notes(answer) == notes(expected)
         for key in ("nodes", "machines", "storages"):
             assert len(answer.data.get(key, "")) == len(expected.data.get(key, ""))
-    assert demo.pve._random.count >= 4 * 14  # so many were dropped, each time another
+    assert demo.pve._random.count >= 4 * 14  # at least four were dropped, each time a different one
 
 
 def test_a_connection_closed_while_idle_is_replaced(call: Call, demo: Cluster) -> None:
@@ -213,7 +213,7 @@ def test_a_connection_closed_while_idle_is_replaced(call: Call, demo: Cluster) -
     for each in connections:
         each._loop.call_soon_threadsafe(each.transport.close)
     wait_for(lambda: all(each.transport.is_closing() for each in connections))
-    time.sleep(0.05)  # until that is known at this end
+    time.sleep(0.05)  # until this end has noticed
     assert len(notes(call("list_machines"))) == 1  # pve3 is offline
     assert not call("start_machine", vm_id=106, node="pve2").is_error
 
@@ -231,7 +231,7 @@ def test_the_server_recovers_by_itself(call: Call, demo: Cluster, tool: str) -> 
 
 
 def test_each_list_sends_only_the_requests_it_needs(call: Call, demo: Cluster) -> None:
-    for tool, requests, beside in (
+    for tool, requests, path in (
         ("list_machines", 2 * 2 + 2, "resources?type=vm"),
         ("list_storage", 2 + 2, "resources?type=storage"),
         ("list_infrastructure", 2 + 3, "status"),
@@ -239,31 +239,31 @@ def test_each_list_sends_only_the_requests_it_needs(call: Call, demo: Cluster) -
         demo.sent.clear()
         call(tool)
         assert len(demo.sent) == requests
-        assert ("GET", f"/api2/json/cluster/{beside}") in demo.sent
+        assert ("GET", f"/api2/json/cluster/{path}") in demo.sent
 
 
 def test_requests_run_in_parallel_but_at_most_32_at_once(call: Call, cluster: Cluster) -> None:
     for n in range(2, 25):
         cluster.pve.add_node(f"pve{n}")
-    flying: Counter[str] = Counter()
-    most: Counter[str] = Counter()
+    running: Counter[str] = Counter()
+    highest: Counter[str] = Counter()
     original, full = cluster._original, asyncio.Event()
 
     async def count(request: Any, handler: Any, generic: Any, node: Any) -> Any:
         keys = ["all", node or "cluster"]
-        flying.update(keys)
-        most.update({key: max(flying[key] - most[key], 0) for key in keys})
-        if flying["all"] == MAX_REQUESTS:
+        running.update(keys)
+        highest.update({key: max(running[key] - highest[key], 0) for key in keys})
+        if running["all"] == MAX_REQUESTS:
             full.set()
         if node:
             await asyncio.wait_for(full.wait(), 5)
-            await asyncio.sleep(0.1)  # for one too many
-        flying.subtract(keys)
+            await asyncio.sleep(0.1)  # time for one request too many
+        running.subtract(keys)
         return await original(request, handler, generic, node)
 
     cluster._original = count
     call("list_machines")
-    assert len(most) == 2 + 24
-    assert most["pve1"] == 2
+    assert len(highest) == 2 + 24
+    assert highest["pve1"] == 2
     at_once([("list_machines", {})] * 2)
-    assert most["all"] == MAX_REQUESTS == 32
+    assert highest["all"] == MAX_REQUESTS == 32

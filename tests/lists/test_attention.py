@@ -1,4 +1,4 @@
-"""What a person should look at: the cases that no recorded cluster shows."""
+"""Test what needs attention, in cases that no recording shows."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_a_lost_quorum_comes_first_then_nodes_then_the_rest_each_once() -> None:
     nodes += [Node("d", "offline"), Node("e", "unknown")]
     fenced = {"type": "node", "node": "d", "hastate": "fence"}
     own = FULL | {"shared": 0, "storage": "local"}
-    # The one of the offline node is no news.
+    # The dead storage of the offline node needs no line.
     storages = [FULL, FULL | {"node": "b"}, own, DEAD | {"node": "d"}]
     storages += [DEAD | {"node": node, "storage": "x"} for node in ("c", "b")]
     lines = attention(VM, fenced, *storages, nodes=nodes, quorate=False, silent={"e"})

@@ -1,4 +1,4 @@
-"""Many answers to one list: every node, machine and storage once, at its best."""
+"""Test that merged answers list every node, machine and storage once, with the best data."""
 
 from typing import Any
 
@@ -33,9 +33,9 @@ def test_a_nodes_own_figures_take_precedence_except_status_and_cpu() -> None:
     assert merge_nodes({"a": row}, {"a": live}, (), []) == [merged]
     listed = Node("a", "unknown", 0.2, 16, 25, 63, 9, 94, 100)
     assert merge_nodes({"a": row}, {}, (), []) == [listed]
-    for cpu, said in ((None, 0), (0.0, 0), (0.5, 0.5)):
+    for cpu, expected in ((None, 0), (0.0, 0), (0.5, 0.5)):
         (node,) = merge_nodes({"a": row | {"cpu": cpu}}, {"a": live}, (), [])
-        assert node.cpu == said
+        assert node.cpu == expected
 
 
 def test_a_node_that_does_not_answer_is_unknown_whatever_others_report() -> None:
@@ -50,7 +50,7 @@ def test_a_node_that_does_not_answer_is_unknown_whatever_others_report() -> None
 
 
 def test_only_rows_of_machines_are_merged() -> None:
-    """A container of an older Proxmox has its vmid as a string, and no node and type."""
+    """An older Proxmox returns a container's vmid as a string, without node and type."""
     rows: list[Row] = [{"type": "storage", "vmid": 1, "node": "pve1"}, {"type": "sdn"}]
     rows += [{"type": "qemu", "vmid": 5}, {"type": "lxc", "node": "pve1"}]
     rows += [VM | {"vmid": 200, "type": "lxc", "name": "dns", "cpu": 0.5}]
@@ -91,8 +91,8 @@ def test_every_machine_is_listed_exactly_once_whatever_is_missing(
 ) -> None:
     machines = merge_machines(resources, live, offline)
     answered = {int(row["vmid"]) for rows in live.values() for row in rows}
-    told = answered | {int(row["vmid"]) for row in resources}
-    assert [machine.vm_id for machine in machines] == sorted(told)
+    expected = answered | {int(row["vmid"]) for row in resources}
+    assert [machine.vm_id for machine in machines] == sorted(expected)
     text, _ = machines_answer(Machines(machines, []))
     text = f"\n{text}"
     for machine in machines:
@@ -114,7 +114,7 @@ def resource(node: str, kind: str = "storage") -> Row:
 
 
 def merged(live: dict[str, list[Row]], *resources: Row) -> list[Storage]:
-    """Of a cluster whose pve1 did not answer and whose pve2 is offline."""
+    """Merge the storages of a cluster whose pve1 does not answer and whose pve2 is offline."""
     return merge_storages(list(resources), live, {"pve1"}, {"pve2"})
 
 

@@ -1,4 +1,4 @@
-"""What a list lacks, and why."""
+"""Test the notes on what a list lacks, and why."""
 
 from typing import Any
 
@@ -26,10 +26,10 @@ def of_nodes(found: Answers, *about: Any, totals: Totals = NOTHING) -> list[str]
     return notes.about_nodes(found, *(about or (None, None)), totals)
 
 
-def of_machines(found: Answers, *there: Machine, **filters: str) -> list[str]:
+def of_machines(found: Answers, *machines: Machine, **filters: str) -> list[str]:
     narrow = Filters(**filters)
-    shown = [machine for machine in there if narrow.match(machine)]
-    return notes.about_machines(found, [*there], shown, narrow, "t!1")
+    shown = [machine for machine in machines if narrow.match(machine)]
+    return notes.about_machines(found, [*machines], shown, narrow, "t!1")
 
 
 def of_storages(found: Answers, *storages: Storage) -> list[str]:
@@ -58,7 +58,7 @@ def test_each_list_begins_with_its_tally_and_names_what_is_missing() -> None:
 
 
 def test_an_expected_gap_gets_no_note() -> None:
-    """A refused status and no status are the same: a standalone host has none."""
+    """A standalone host has no cluster status, so a refused one needs no note either."""
     only = answers(cluster={"resources": [{"node": "a"}]})
     for lines in (
         of_nodes(answers(cluster_errors={"status": REFUSED})),
@@ -84,7 +84,7 @@ def test_only_a_complete_empty_answer_suggests_a_missing_privilege() -> None:
 def test_a_note_names_the_nodes_that_cannot_use_a_shared_storage() -> None:
     shared: Any = {"type": "nfs", "nodes": ["a"], "shared": True, "active": True}
     dead = {"storage": "nfs", "active": 0}
-    came = {
+    live = {
         ("b", "storage"): [dead, {"storage": "other"}],
         ("a", "storage"): [dead],
         ("c", "storage"): [{"storage": "nfs", "active": 1}, {"storage": "data"}],
@@ -92,7 +92,7 @@ def test_a_note_names_the_nodes_that_cannot_use_a_shared_storage() -> None:
     }
     storages = [Storage(storage="nfs", **shared | {key: False}) for key in ("shared", "active")]
     storages += [Storage(storage=name, **shared) for name in ("good", "nfs")]
-    (_, note) = of_storages(answers(live=came), *storages)
+    (_, note) = of_storages(answers(live=live), *storages)
     assert "nfs" in note
     assert " a, b." in note
 

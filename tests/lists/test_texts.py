@@ -1,4 +1,4 @@
-"""Figures in words, and the line of each row."""
+"""Test figures as text, and the line of each row."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,19 +9,9 @@ from src.models import Node, Storage
 from tests.golden import compare
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
-WEB = models.Machine(
-    vm_id=100,
-    name="web",
-    node="pve1",
-    type="qemu",
-    status="running",
-    cpu=0.074,
-    cpus=4,
-    memory_used=GIB,
-    memory_total=4 * GIB,
-    uptime=90_000,
-    tags=("prod", "front"),
-)
+VM: Any = {"vm_id": 100, "name": "web", "node": "pve1", "type": "qemu", "status": "running"}
+FIGURES: Any = {"cpu": 0.074, "cpus": 4, "memory_used": GIB, "memory_total": 4 * GIB}
+WEB = models.Machine(**VM, **FIGURES, uptime=90_000, tags=("prod", "front"))
 OFF = replace(WEB, vm_id=101, status="stopped", tags=(), live=False)
 
 
@@ -35,17 +25,17 @@ def test_a_size_uses_the_unit_that_fits_its_total() -> None:
 
 def test_durations_percentages_and_counts_are_put_into_words() -> None:
     seconds = (0, 59, 60, 3599, 3600, 86_399, 86_400, 100 * 86_400 + 3659)
-    said = ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "100d 1h"]
-    assert list(map(texts.duration, seconds)) == said
+    words = ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "100d 1h"]
+    assert list(map(texts.duration, seconds)) == words
     assert [texts.percent(each) for each in (0, 0.126, 1.5)] == ["0 %", "13 %", "150 %"]
     assert texts.percent(-0.004) == "0 %"
-    said = ["0 rows", "1 row", "2 rows", "1,234 rows"]
-    assert [texts.count(each, "row") for each in (0, 1, 2, 1234)] == said
+    words = ["0 rows", "1 row", "2 rows", "1,234 rows"]
+    assert [texts.count(each, "row") for each in (0, 1, 2, 1234)] == words
     states = ["unknown", "paused", "stopped", "io-error", *["running"] * 1000]
     machines = [replace(WEB, status=status) for status in states]
     counted = "1,000 running, 1 stopped, 1 io-error, 1 paused, 1 unknown"
     assert texts.tally(machines) == counted
-    template = replace(OFF, template=True)  # it is none that is stopped
+    template = replace(OFF, template=True)  # not counted as stopped
     assert texts.tally([*machines, template]) == f"{counted}, 1 template"
     assert texts.tally([template] * 2) == "2 templates"
 

@@ -1,7 +1,6 @@
-"""Power actions: one POST, the task's own words, the live state, and the audit trail.
+"""Test power actions: one POST, the task's own words, the live state, and the audit trail.
 
-tests/answers shows what is answered in each situation that was recorded. Here is what no
-recording has.
+tests/answers has the answers in each recorded situation; these tests cover the others.
 """
 
 import re
@@ -38,10 +37,10 @@ running_tasks = pytest.mark.fakepve(time_scale=0.01)
 def switch(call: Call) -> Switch:
     """Call a power tool, on machine 100 on pve1 by default."""
 
-    def switch(how: str, **target: Any) -> Answer:
-        if how == "force":
+    def switch(action: str, **target: Any) -> Answer:
+        if action == "force":
             return call("stop_machine", **TARGET | target, force=True)
-        return call(f"{how}_machine", **TARGET | target)
+        return call(f"{action}_machine", **TARGET | target)
 
     return switch
 
@@ -58,7 +57,7 @@ def running(cluster: Cluster) -> Any:
 
 @pytest.fixture
 def play(configured: Row, monkeypatch: pytest.MonkeyPatch) -> Play:
-    """Answer all requests with a recording, in made-up time."""
+    """Answer all requests from a recording, in simulated time."""
 
     def play(recorded: Row) -> Replay:
         replay = Replay(recorded)
@@ -87,7 +86,7 @@ def test_a_start_that_fails_in_its_task_shows_the_last_lines_of_the_log(
     switch: Switch, cluster: Cluster, kind: str
 ) -> None:
     guest = getattr(cluster.pve, f"add_{kind}")(100, "web")
-    guest.start_error = "unexpected status"  # only a graceful stop may end so
+    guest.start_error = "unexpected status"  # only a graceful stop can end like this
     lines = [f"line {n} {'x' * 300}" for n in range(400)]
 
     def write_log(row: Row) -> Row:
@@ -109,12 +108,12 @@ def test_a_failure_is_an_error_even_if_log_and_machine_cannot_be_read(
     switch: Switch, cluster: Cluster, stopped: Any
 ) -> None:
     stopped.start_error = "no such disk"
-    cluster.pve.fail("GET", "/log", 500, "log gone")
-    cluster.edit[CURRENT] = lambda row: "gone" if cluster.posts else row
+    cluster.pve.fail("GET", "/log", 500, "log vanished")
+    cluster.edit[CURRENT] = lambda row: "not a row" if cluster.posts else row
     answer = switch("start")
     assert answer.is_error
     assert "no such disk" in answer.text
-    assert "log gone" in answer.text
+    assert "log vanished" in answer.text
     assert "stopped" not in answer.text
 
 
@@ -140,8 +139,8 @@ def test_a_guest_that_ignores_shutdown_is_an_error_that_offers_force_while_it_ru
 ) -> None:
     running.acpi = False
     cluster.pve.shutdown_default_timeout = 10
-    seen = {"status": state}  # after the task gave up
-    cluster.edit[CURRENT] = lambda row: row | seen if cluster.posts else row
+    final = {"status": state}  # after the task gave up
+    cluster.edit[CURRENT] = lambda row: row | final if cluster.posts else row
     answer = switch("stop")
     assert answer.is_error
     assert ("force: true" in answer.text) is (state == "running")
@@ -156,8 +155,8 @@ def test_only_force_stops_a_machine_whose_guest_is_not_running(
     switch: Switch, cluster: Cluster, running: Any
 ) -> None:
     for running.qmpstatus in ("paused", "suspended", "prelaunch"):
-        for how in ("start", "stop", "reboot"):
-            answer = switch(how)
+        for action in ("start", "stop", "reboot"):
+            answer = switch(action)
             assert answer.is_error
             assert running.qmpstatus in answer.text
             assert cluster.posts == []
@@ -170,7 +169,7 @@ def test_only_force_stops_a_machine_whose_guest_is_not_running(
 def test_an_action_reports_progress_in_whole_seconds_out_of_45(play: Play) -> None:
     replay, reports = play(recording("vm-shutdown-ignored")), []
     client = ProxmoxClient(read_settings())
-    client.set_machine_state("pve1", 101, "shutdown", lambda *it: reports.append(it))
+    client.set_machine_state("pve1", 101, "shutdown", lambda *report: reports.append(report))
     assert 45 <= replay.clock.latest < 46
     seconds = [done for done, _, _ in reports]
     assert seconds[0] == 1
@@ -180,20 +179,20 @@ def test_an_action_reports_progress_in_whole_seconds_out_of_45(play: Play) -> No
 
 
 def test_the_mcp_client_receives_the_progress_of_an_action(mode: str, play: Play) -> None:
-    recorded, hear = recording("vm-shutdown-ignored"), AsyncMock()
+    recorded, callback = recording("vm-shutdown-ignored"), AsyncMock()
     play(recorded)
     call = ("stop_machine", TARGET | {"vm_id": 101})
-    (answer,) = at_once([call], mode, progress_callback=hear)
+    (answer,) = at_once([call], mode, progress_callback=callback)
     assert has(answer, finished=False, task=recorded["post"]["data"])
-    assert hear.await_count
-    for done, total, message in (each.args for each in hear.await_args_list):
+    assert callback.await_count
+    for done, total, message in (each.args for each in callback.await_args_list):
         assert done in range(1, 46)
         assert total == 45
         assert "101" in message
 
 
 def test_a_reboot_is_confirmed_by_an_uptime_since_the_request(switch: Switch, play: Play) -> None:
-    """It had just been started, so its uptime cannot get any lower."""
+    """The machine had just been started, so its uptime cannot become lower."""
     recorded = recording("vm-reboot")
     path = "/nodes/pve2/qemu/300/status/current"
     recorded["before"][path]["data"]["uptime"] = 1
@@ -236,7 +235,7 @@ def test_a_task_that_the_token_may_not_read_is_not_waited_for(
 def test_only_a_stop_whose_parameter_is_unknown_is_sent_again_without_it(
     switch: Switch, cluster: Cluster, running: Any, code: int
 ) -> None:
-    """A Proxmox before 8.2 answers 400."""
+    """Proxmox before 8.2 answers 400."""
     cluster.pve.fail("POST", f"{ONE}/stop", code, "it is no good", times=1)
     answer = switch("force")
     assert cluster.bodies == ["overrule-shutdown=1", ""][: 2 if code == 400 else 1]
@@ -263,7 +262,7 @@ def test_a_post_whose_answer_is_lost_is_not_sent_again_and_has_an_unknown_outcom
 
 @running_tasks
 def test_concurrent_calls_each_get_their_own_answer(configured: Row, cluster: Cluster) -> None:
-    """Two of them start the same machine: one has started it, the other has not."""
+    """Two of them start the same machine, but only one changes it."""
     cluster.pve.lock_wait = 1000
     ids = range(100, 110)
     for vm_id in ids:
@@ -313,10 +312,10 @@ def test_an_action_writes_an_audit_line_before_its_post_and_one_at_its_end(
 
 
 def test_a_cancelled_call_is_followed_to_its_end_and_audited(play: Play, audit: Audit) -> None:
-    """The client goes away, with a token for progress; the action went out already."""
+    """The client asked for progress, and cancels it after the action was sent."""
     recorded, cancelled = recording("vm-shutdown"), threading.Event()
     replay, task = play(recorded), recorded["post"]["data"]
-    replay.then[f"/nodes/pve1/tasks/{task}/status"] = partial(cancelled.wait, 5)
+    replay.hooks[f"/nodes/pve1/tasks/{task}/status"] = partial(cancelled.wait, 5)
 
     async def stop() -> None:
         async with Client(server.mcp, mode="legacy") as client:
@@ -325,7 +324,7 @@ def test_a_cancelled_call_is_followed_to_its_end_and_audited(play: Play, audit: 
                 group.start_soon(call, "stop_machine", TARGET)
                 await anyio.to_thread.run_sync(wait_for, lambda: replay.posts)
                 group.cancel_scope.cancel()
-            await client.list_tools()  # so the server has heard of it
+            await client.list_tools()  # now the server has read the cancellation
             assert len(audit()) == 1
             cancelled.set()
             await anyio.to_thread.run_sync(wait_for, lambda: len(audit()) == 2)

@@ -1,4 +1,4 @@
-"""What a machine's tasks mean for it."""
+"""Test what a machine's tasks mean for the machine."""
 
 import math
 from dataclasses import replace
@@ -12,13 +12,13 @@ VM = Machine(vm_id=100, node="pve1", type="qemu", status="running")
 HA = replace(VM, ha="started")
 
 
-def task(kind: str, status: str | None = None, began: int | None = 1000) -> Task:
-    return Task(f"UPID:pve1:{kind}:{began}:", kind, status, began)
+def task(kind: str, status: str | None = None, start: int | None = 1000) -> Task:
+    return Task(f"UPID:pve1:{kind}:{start}:", kind, status, start)
 
 
 @pytest.mark.parametrize("prefix", ["qm", "vz", "ha"])
 def test_a_running_power_task_will_change_its_machine(prefix: str) -> None:
-    others = [task("vncproxy", began=1), task("vzdump", began=1), task("qmstop", "OK")]
+    others = [task("vncproxy", start=1), task("vzdump", start=1), task("qmstop", "OK")]
     for action, goal in (
         ("start", "running"),
         ("stop", "stopped"),
@@ -32,7 +32,7 @@ def test_a_running_power_task_will_change_its_machine(prefix: str) -> None:
 
 
 def test_the_oldest_of_several_tasks_holds_the_lock() -> None:
-    first, second = task("qmshutdown", began=10), task("qmstart", began=20)
+    first, second = task("qmshutdown", start=10), task("qmstart", start=20)
     for tasks in ([first, second], [second, first]):
         found = under_way(tasks, VM)
         assert found
@@ -89,7 +89,7 @@ def test_a_task_is_described_with_its_start_and_expected_end() -> None:
     a_minute = ("qmshutdown", "qmreboot", "qmstop", "vzreboot")
     times = dict.fromkeys(a_minute, "21:43:26 UTC") | {"vzshutdown": "21:44:31 UTC"}
     for kind, end in (times | {"qmstart": ""}).items():
-        running = task(kind, began=1795642946)
+        running = task(kind, start=1795642946)
         assert (f"; about {end}" in describe(running)) is bool(end)
         assert describe(running).startswith(f"{kind}, since 21:42:26 UTC")
         assert describe(replace(running, began=0)) == kind

@@ -1,4 +1,4 @@
-"""Wrong ends of the wire: what is said, and what never leaves."""
+"""Test requests over real HTTPS: errors of other servers, and what is never sent."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ Point = Callable[[str], str]
 
 @pytest.fixture
 def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
-    """What list_infrastructure tells with PROXMOX_URL pointed somewhere else."""
+    """Point PROXMOX_URL somewhere else, and return the error of list_infrastructure."""
 
     def point(url: str) -> str:
         monkeypatch.setenv("PROXMOX_URL", url)
@@ -50,11 +50,11 @@ def test_requests_lists_and_actions_have_time_limits() -> None:
     assert (deadline.LIST_TIMEOUT, deadline.POWER_TIMEOUT) == (10, 45)
 
 
-# --- No answer, and answers of something else -----------------------------------------
+# --- No answer, and answers of other servers ------------------------------------------
 
 
 def test_a_connection_that_nobody_accepts_times_out(point: Point, monkeypatch: Any) -> None:
-    """A queue of connections that is full does not answer either."""
+    """A full queue of connections gives no answer, like an address without a host."""
     monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.6)
     with socket.socket() as listener, contextlib.ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
@@ -83,7 +83,7 @@ NOT_THE_API = [
     JSON.format("404 Not Found", '["an", "array"]'),
     JSON.format("418 Teapot", "null"),
 ]
-NOT_ITS_OWN = [  # a reverse proxy, a web firewall, a Backup Server, another API
+NOT_PROXMOX = [  # a reverse proxy, a web firewall, a Backup Server, another API
     "HTTP/1.1 401 Unauthorized\n\n<html>401 Authorization Required</html>",
     "HTTP/1.1 403 Forbidden\n\n<html>Request blocked</html>",
     "HTTP/1.1 403 Forbidden\n\n",
@@ -107,7 +107,7 @@ OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or 
     },
     **{
         f"a {status} that is not Proxmox's": [
-            (answer, True) for answer in NOT_ITS_OWN if f" {status} " in answer
+            (answer, True) for answer in NOT_PROXMOX if f" {status} " in answer
         ]
         for status in (400, 401, 403, 500)
     },
@@ -149,7 +149,7 @@ UNNAMED = {"message": "Verification failed.\n", "errors": {"type": "no such type
         (401, "x", NO_TOKEN, "(invalid token value!)"),
         (403, "Permission check failed", {}, "to do this: Permission check failed."),
         (500, "first", {"message": "first line\nsecond\n"}, ": first line second."),
-        (500, "got timeout", {}, ": got timeout."),  # as an older one does
+        (500, "got timeout", {}, ": got timeout."),  # as an older Proxmox answers
         (500, "got timeout", {"data": None}, ": got timeout."),
         (400, "x", UNNAMED, ": Verification failed. type: no such type."),
         (500, "x", {"message": f"bad header: {SECRET}"}, ": bad header: ***."),
@@ -172,16 +172,16 @@ def test_an_error_quotes_the_body_or_the_reason_without_the_secret(
     assert len(answer.text) < 550
 
 
-# --- What leaves ----------------------------------------------------------------------
+# --- What is sent ---------------------------------------------------------------------
 
 
 def test_each_request_sends_the_token_and_no_cookie(point: Point, peer: Start) -> None:
-    """A PVEAuthCookie that came back would win over the token."""
+    """A PVEAuthCookie would take precedence over the token."""
     url, sent = peer("HTTP/1.1 500 no\nSet-Cookie: PVEAuthCookie=x; Path=/\n\n")
     point(f"{url}/behind/a/proxy")
     with pytest.raises(ProxmoxError):
         server.client().get_nodes()
-    assert 2 <= len(sent) <= 4  # what was asked beside /nodes is not waited for
+    assert 2 <= len(sent) <= 4  # nobody waits for the requests beside /nodes
     for request in sent:
         assert b"Cookie" not in request
         assert f"Authorization: PVEAPIToken=mcp@pve!t={SECRET}\r\n".encode() in request
@@ -219,7 +219,7 @@ def test_a_request_ends_at_its_deadline_and_none_is_sent_after_it(
 def test_a_request_that_waits_too_long_for_its_turn_is_not_sent(
     proxmox: ProxmoxClient, cluster: Cluster
 ) -> None:
-    """Thirty-two that hang take all places there are."""
+    """All 32 requests that may run at once hang."""
     answer = threading.Event()
 
     async def hang(request: web.Request) -> web.Response:
@@ -237,29 +237,29 @@ def test_a_request_that_waits_too_long_for_its_turn_is_not_sent(
         assert len(cluster.sent) == transport.MAX_REQUESTS
         answer.set()
     assert [each.result() for each in hung] == [[]] * transport.MAX_REQUESTS
-    with pytest.raises(ProxmoxError, match="machine 100"):  # the places are free again
+    with pytest.raises(ProxmoxError, match="machine 100"):  # now it gets its turn
         proxmox.get_machine_status("pve1", 100)
 
 
 @pytest.fixture
-def _still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that stands still."""
+def _clock_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock."""
     monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: 100.0))
 
 
-@pytest.mark.usefixtures("_still")
+@pytest.mark.usefixtures("_clock_that_stands_still")
 def test_a_deadline_ends_with_its_block_and_applies_in_other_threads() -> None:
-    for_ever = float("inf")
+    unlimited = float("inf")
     with ThreadPoolExecutor(1) as pool:
         with within(20):
             with within(10):
                 call = partial(copy_context().run, time_left)
             assert (time_left(), pool.submit(call).result()) == (20, 10)
-            assert pool.submit(time_left).result() == for_ever
-        assert time_left() == for_ever
+            assert pool.submit(time_left).result() == unlimited
+        assert time_left() == unlimited
 
 
-@pytest.mark.usefixtures("_still")
+@pytest.mark.usefixtures("_clock_that_stands_still")
 @pytest.mark.parametrize(("around", "left"), [(45, 10), (8, 8), (1, 5), (-1, 5)])
 def test_an_attempt_has_ten_seconds_and_the_last_one_five(around: int, left: int) -> None:
     with within(around):

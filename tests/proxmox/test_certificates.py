@@ -1,4 +1,4 @@
-"""Certificates over a real connection: each cause by its own name, and Python 3.13's way."""
+"""Test certificates over a real connection, by this Python's rules and by those of 3.13."""
 
 import os
 import re
@@ -27,7 +27,7 @@ NO_NODES = 'HTTP/1.1 200 OK\nContent-Type: application/json\n\n{"data": []}'
 
 @pytest.fixture(params=["as it is here", "as in Python 3.13"])
 def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The flags with which Python makes a context, those of 3.13 forced on."""
+    """Create TLS contexts with this Python's flags, or with those of 3.13."""
     if request.param == "as it is here":
         return
     create = ssl.create_default_context
@@ -47,7 +47,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def meet(python: None, peer: Start, call: Call, monkeypatch: pytest.MonkeyPatch) -> Meet:
-    """What a list tells of a server with such a certificate, verified by `ca`."""
+    """List the machines of a server with this certificate, verified by `ca`."""
     resolve = socket.getaddrinfo
 
     def meet(certificate: tuple[str, str], ca: str, host: str = "127.0.0.1") -> Answer:
@@ -70,7 +70,7 @@ def copied(path: str, to: Path) -> str:
 
 
 def test_a_ca_that_proxmox_made_is_trusted(meet: Meet, authority: Authority) -> None:
-    """It has no keyUsage, for which Python 3.13 refuses it unless told otherwise."""
+    """It has no keyUsage, so Python 3.13 rejects it by default."""
     assert not meet(authority.server(), authority.path).is_error
 
 
@@ -78,7 +78,7 @@ def test_a_ca_that_proxmox_made_is_trusted(meet: Meet, authority: Authority) -> 
 def test_false_trusts_any_certificate(
     meet: Meet, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bundle of CAs has no effect on it, as requests alone would have it."""
+    """With requests alone, REQUESTS_CA_BUNDLE would turn verification on again."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority.path)
     expired = authority.server("pve.example.com", begins=-60)
     assert not meet(expired, "false").is_error
@@ -89,7 +89,7 @@ def test_each_untrusted_certificate_is_reported_with_its_cause(
 ) -> None:
     ca, name = authority.path, "pve.example.com"
     old, other = Authority(tmp_path, "old", -60), Authority(tmp_path, "other")
-    # Of another node, as Python 3.13 trusts the one that is there itself.
+    # Of another node: Python 3.13 would trust the server's own certificate.
     own = copied(authority.server("pve2.lan")[0], tmp_path / "pve2.pem")
     nameless = authority.server(name, named=False)
     found = {
@@ -122,32 +122,32 @@ def test_ca_certificates_are_read_once(
     assert not meet(authority.server(), path).is_error
     reads = MagicMock()
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", reads)
-    assert not call("list_machines").is_error  # over connections of its own
+    assert not call("list_machines").is_error  # over new connections
     assert not reads.called
 
 
 def test_the_next_call_uses_a_corrected_ca_file(
     meet: Meet, authority: Authority, call: Call, tmp_path: Path
 ) -> None:
-    given = copied(Authority(tmp_path, "other").path, tmp_path / "ca.pem")
-    assert meet(authority.server(), given).is_error
-    Path(given).write_bytes(b"")  # and is empty for a moment
-    assert f"PROXMOX_VERIFY_SSL is {given}, which" in call("list_machines").text
-    copied(authority.path, Path(given))
+    path = copied(Authority(tmp_path, "other").path, tmp_path / "ca.pem")
+    assert meet(authority.server(), path).is_error
+    Path(path).write_bytes(b"")  # and is empty for a moment
+    assert f"PROXMOX_VERIFY_SSL is {path}, which" in call("list_machines").text
+    copied(authority.path, Path(path))
     assert not call("list_machines").is_error
 
 
 def test_a_ca_file_that_vanishes_causes_no_second_error(tmp_path: Path) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     vars(error).update(verify_code=20, verify_message="x")
-    settings = Settings("pve", 8006, "", "a@pve", "t", "s", str(tmp_path / "gone.pem"))
+    settings = Settings("pve", 8006, "", "a@pve", "t", "s", str(tmp_path / "missing.pem"))
     found = no_answer.unanswered(
         requests.exceptions.SSLError(error), settings, network.Network.of(settings), 0
     )
     assert "PROXMOX_VERIFY_SSL" in found.advice
 
 
-# --- The file of a CA -----------------------------------------------------------------
+# --- The CA file ----------------------------------------------------------------------
 
 
 def test_a_ca_file_has_expired_only_if_every_ca_in_it_has(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What it means that no answer came, and proxies over a real connection."""
+"""Test what a missing answer means, and proxies over a real connection."""
 
 import errno
 import re
@@ -33,7 +33,7 @@ def untrusted(code: int) -> requests.ConnectionError:
 
 
 def nested() -> requests.ConnectionError:
-    """An error whose innermost cause is a refused connection."""
+    """Return an error whose innermost cause is a refused connection."""
     error = requests.ConnectionError("pool", "max retries")
     error.__cause__ = OSError("outer")
     error.__cause__.__context__ = ConnectionRefusedError(111, "refused")

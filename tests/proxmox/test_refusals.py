@@ -1,4 +1,4 @@
-"""What a refusal means, and what a machine that is not there gets."""
+"""Test what Proxmox's refusals mean, and the errors about a wrong target."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a token may do: by the answers of real clusters, and the lines that grant it."""
+"""Test what a token may do, with real clusters' answers, and the commands that grant it."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from tests.replay import recording
 WATCH = {"/": {"Sys.Audit": 0}, "/nodes": {"Sys.Audit": 1}}
 WATCH |= {"/storage": {"Datastore.Audit": 1}, "/vms": {"VM.Audit": 1}}
 BOTH = {"VM.Audit": 1, "VM.PowerMgmt": 1}
-MEMBER = dict.fromkeys(BOTH, 0)  # what a pool grants is not handed further down
+MEMBER = dict.fromkeys(BOTH, 0)  # a pool's grant does not propagate
 EVERYTHING = {"Sys.Audit": 1, "Datastore.Audit": 1} | BOTH
 NAMES = ("lists", "lists-watch", "lists-none")
 REAL = {name: recording(name)["before"]["/access/permissions"]["data"] for name in NAMES}
@@ -33,8 +33,8 @@ MORE: dict[str, Permissions] = {  # beside WATCH
 
 
 def test_each_right_is_complete_partial_or_missing() -> None:
-    """A deeper path replaces what the one above has; a pool's members are listed."""
-    # As NoAccess on /vms under all rights on / does: Proxmox lists the other paths.
+    """A deeper path replaces the grants above it; Proxmox lists a pool's members."""
+    # NoAccess on /vms below all rights on /: Proxmox lists the other paths.
     denied = dict.fromkeys(("/", "/access", "/nodes", "/storage"), EVERYTHING)
     cases = REAL | {"all on /": {"/": EVERYTHING}, "none on /vms": denied}
     texts = {
@@ -105,7 +105,7 @@ def test_a_privilege_is_granted_with_one_role_for_user_and_token(
     ]
 
 
-# --- The README's lines, by the schema of Proxmox's own API ---------------------------
+# --- The README's commands and the schema of Proxmox's API -----------------------------
 
 README = (ROOT / "README.md").read_text()
 PVEUM = [shlex.split(line) for line in README.splitlines() if line.startswith("pveum ")]
@@ -124,7 +124,7 @@ CALLS = {  # command: method and path, whose names are the arguments
 
 
 def parsed(words: list[str]) -> tuple[str, dict[str, str]]:
-    """The command, and its arguments and options by name."""
+    """Return the command, and its arguments and options by name."""
     name = " ".join(words[1:4] if words[2] == "token" else words[1:3])
     rest = words[1 + len(name.split()) :]
     _, _, names = CALLS[name]
@@ -142,9 +142,9 @@ def schema() -> dict[str, Any]:
 
 def test_proxmox_accepts_each_pveum_line_of_the_readme() -> None:
     paths = schema()
-    given = grant("VM.PowerMgmt", "/vms/100", SETTINGS)
+    granting = grant("VM.PowerMgmt", "/vms/100", SETTINGS)
     assert len(PVEUM) > 15
-    for words in [*PVEUM, *(shlex.split(line) for line in given)]:
+    for words in [*PVEUM, *(shlex.split(line) for line in granting)]:
         words = [word for word in words if word not in ("-d", "+90 days", "+%s)")]
         name, options = parsed([word.replace("$(date", "1") for word in words])
         method, path, _ = CALLS[name]
@@ -154,24 +154,24 @@ def test_proxmox_accepts_each_pveum_line_of_the_readme() -> None:
         assert needed <= options.keys(), words
 
 
-def played(lines: list[list[str]]) -> Permissions:
-    """What a token may do after these lines, on the paths that they name."""
+def permissions_after(lines: list[list[str]]) -> Permissions:
+    """Return what a token may do on each path after these commands."""
     roles: dict[str, list[str]] = {}
     granted: dict[str, dict[str, int]] = {}
-    for name, given in map(parsed, lines):
+    for name, options in map(parsed, lines):
         if name == "role add":
-            roles[given["roleid"]] = given["privs"].split(",")
+            roles[options["roleid"]] = options["privs"].split(",")
         elif name == "user delete":
             granted.clear()
         elif name == "acl delete":
-            del granted[given["path"]][given["roles"]]
+            del granted[options["path"]][options["roles"]]
         elif name == "acl modify":
-            assert given["tokens"] == f"{given['users']}!mcp-token"  # both of them
-            at = granted.setdefault(given["path"], {})
-            at[given["roles"]] = int(given.get("propagate", 1))
+            assert options["tokens"] == f"{options['users']}!mcp-token"  # both of them
+            roles_here = granted.setdefault(options["path"], {})
+            roles_here[options["roles"]] = int(options.get("propagate", 1))
     return {
-        path: {privilege: flag for role, flag in at.items() for privilege in roles[role]}
-        for path, at in granted.items()
+        path: {privilege: flag for role, flag in roles_here.items() for privilege in roles[role]}
+        for path, roles_here in granted.items()
     }
 
 
@@ -186,7 +186,7 @@ def test_the_pveum_lines_of_the_readme_grant_what_real_clusters_reported() -> No
         (PVEUM[: away + 1], "lists-watch"),
         (PVEUM[: user + 1], "lists-none"),
     ):
-        assert played(lines) == REAL[name]
+        assert permissions_after(lines) == REAL[name]
     added = {words[3] for words in PVEUM if words[1:3] == ["role", "add"]}
-    gone = {words[3] for words in PVEUM[user:modify] if words[1:3] == ["role", "delete"]}
-    assert added == gone == {"McpNode", "McpGuest", "McpStore", "McpPower"}
+    removed = {words[3] for words in PVEUM[user:modify] if words[1:3] == ["role", "delete"]}
+    assert added == removed == {"McpNode", "McpGuest", "McpStore", "McpPower"}

@@ -1,4 +1,4 @@
-"""One row of the API to one model, as Proxmox really answers it."""
+"""Test how one row of the API, as Proxmox really answers it, becomes one model."""
 
 from dataclasses import replace
 from typing import Any
@@ -55,8 +55,8 @@ def test_every_figure_of_a_machine_is_read_from_its_own_key() -> None:
     figures = {"cpu": 0.5, "cpus": 1.5, "memory_used": 2, "memory_total": 3}
     more: Row = {"uptime": 4, "template": True, "lock": "backup", "ha": "started"}
     row |= {"hastate": "started", "ha": {"managed": 1, "state": "started"}}
-    whole = {"name": "web", "status": "paused", "tags": ("a", "b", "c", "d")}
-    machine = Machine(vm_id=100, node="pve1", type="qemu", **whole, **figures, **more)
+    identity = {"name": "web", "status": "paused", "tags": ("a", "b", "c", "d")}
+    machine = Machine(vm_id=100, node="pve1", type="qemu", **identity, **figures, **more)
     assert read_machine(100, row, {}) == machine
     assert read_machine(100, None, row) == replace(machine, live=False)
     off = read_machine(100, row | {"status": "stopped"}, {})
@@ -70,13 +70,13 @@ def test_every_figure_of_a_machine_is_read_from_its_own_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("live", "resource", "said"),
+    ("live", "resource", "expected"),
     [
         ({}, {"status": "paused"}, {"status": "paused"}),
         ({"qmpstatus": "suspended"}, {}, {"status": "suspended"}),
         ({"qmpstatus": "running"}, {"status": "paused"}, {"status": "running"}),
         ({}, {"status": "stopped"}, {"status": "running"}),
-        ({}, {"status": "unknown"}, {"status": "running"}),  # it has no statistics there
+        ({}, {"status": "unknown"}, {"status": "running"}),  # resources have no statistics
         ({}, {"status": None}, {"status": "running"}),
         ({"status": "stopped"}, {"status": "paused"}, {"status": "stopped"}),
         ({"cpu": 0}, {"cpu": 0.5}, {"cpu": 0.5}),  # its node's first answer is always 0
@@ -95,18 +95,18 @@ def test_every_figure_of_a_machine_is_read_from_its_own_key() -> None:
     ],
 )
 def test_a_machines_node_takes_precedence_except_for_what_only_resources_know(
-    live: Row, resource: Row, said: Row
+    live: Row, resource: Row, expected: Row
 ) -> None:
     found = vars(read_machine(100, VM | live, VM | resource))
-    assert {key: found[key] for key in said} == said
+    assert {key: found[key] for key in expected} == expected
 
 
 def test_a_machine_on_an_offline_node_is_unknown_and_keeps_its_size() -> None:
     row = VM | {"cpu": 0.5, "maxcpu": 4, "mem": 1, "maxmem": 2, "uptime": 3}
     lost, known = read_machine(1, None, row, {"pve1"}), read_machine(1, None, row)
-    gone = {"status": "unknown", "cpu": None, "memory_used": None, "uptime": None}
+    cleared = {"status": "unknown", "cpu": None, "memory_used": None, "uptime": None}
     assert (known.status, known.cpu, known.memory_total) == ("running", 0.5, 2)
-    assert lost == replace(known, **gone)
+    assert lost == replace(known, **cleared)
     assert read_machine(1, row, {}, {"pve1"}) == replace(known, live=True)
 
 
