@@ -47,10 +47,7 @@ def _other_content(content: bytes) -> str:
     if not content.strip():
         return f"is empty: {AGAIN}"
     if b"PRIVATE KEY-----" in content:
-        return (
-            "is a private key, which must stay where it was made: copy "
-            "/etc/pve/pve-root-ca.pem from a node instead"
-        )
+        return "is a private key: copy /etc/pve/pve-root-ca.pem from a node instead"
     if content[:1] == b"\x30":
         return "is in DER form: convert it with openssl x509 -inform der -in FILE -out ca.pem"
     return f"contains no certificate (-----BEGIN CERTIFICATE-----): {AGAIN}"

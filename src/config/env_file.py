@@ -56,10 +56,8 @@ class EnvFile:
         if not self.path:
             return ""
         if not self.exists:
-            return (
-                f"Only the environment was read: there is no {self.path} (docker run: use "
-                "--env-file)."
-            )
+            file = f"there is no {self.path} (docker run: use --env-file)"
+            return f"Only the environment was read: {file}."
         lines = ", ".join(map(str, self.malformed))
         ignored = f" Ignored, because not NAME=value: line {lines}." if lines else ""
         return (

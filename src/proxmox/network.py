@@ -79,10 +79,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Peer:
-    """The server at the other end of a TLS connection, as its certificate says.
-
-    Without verification the names are empty and `expires` is None.
-    """
+    """The server as its certificate says. Names and end are unknown without verification."""
 
     protocol: str  # TLSv1.3
     names: tuple[str, ...] = ()

@@ -166,10 +166,7 @@ def read_storage(node: str, row: Row) -> Storage:
 
 
 def read_storage_resource(row: Row, offline: Collection[str]) -> Storage:
-    """Read a storage's row of resources: its last known figures on one node.
-
-    Resources say "available" for up to five minutes, so `active` is unknown.
-    """
+    """Read a storage's row of resources, which may be five minutes old: `active` is unknown."""
     last = row.get("status") == "available" and row["node"] not in offline
     sized = last and integer(row.get("maxdisk"))
     return Storage(
