@@ -1,25 +1,33 @@
-"""What is untrue in an answer, by the recording alone and however it is worded."""
+"""Check each answer against the recording: is all that it says true, however it says it?
+
+`untrue` reads in the recording what the cluster was like before the call and at its end,
+concludes what is true, without the code of src, and returns a sentence for each fact that
+does not hold. It searches texts only for states, nodes, ids, names, counts, durations and
+Proxmox's own reasons, so they may be reworded. It does not check figures (CPU, memory,
+versions, times of day, how full a storage is unless it needs attention), advice other than
+`force`, an invented second cause, or the order of rows.
+"""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
-from itertools import product
-from typing import Any
+from functools import cached_property
+from itertools import chain, product
 
 from tests.conftest import Answer
-from tests.replay import Replay, Row
+from tests.replay import ACTIVE, GOALS, Replay, Row
 
-GOALS = defaultdict(lambda: "stopped", start="running", reboot="running")
+Facts = Iterator[tuple[str, object]]  # a sentence for when it does not hold, whether it holds
 FROZEN = ("io-error", "internal-error", "guest-panicked", "watchdog", "shutdown")
 STATES = "|".join(("running", "stopped", "paused", "suspended", *FROZEN))
-ACTIVE = {1: "active", 0: "inactive", None: "unknown"}
 LIMITS = {"60", "125", "180", "600"}  # seconds until Proxmox gives up or kills a guest
-CUT_SHORT = ("received interrupt", "unexpected status")
-UNLOCKED = ("start suspended", "start mounted", "stop mounted")
+CUT_SHORT = ("received interrupt", "unexpected status")  # of a task that a forced stop ended
+UNLOCKED = ("start suspended", "start mounted", "stop mounted")  # work in spite of the lock
 FAILED = re.compile("(?!OK|WARNINGS|RUNNING).")
 NO_CLAIM = re.compile(r"(?i)\b(when|if|once|until|not|of it|task|\w+ of .* is)\b")
 WAS_CUT = re.compile(r"(?i)(?<!to )(?<!will )(?<!may )(?<!be )\b(cut|killed)\b")
 NODE = re.compile(r"\bpve\d+\b(?!\.)")
+LABEL = re.compile(r"(?i)\b((?:VM|container|machine) \d+)(?: \((\S+)\))?")
 COLUMNS = "vmid name node type status template lock hastate live"
 LISTS = {  # the key of its rows, what it asks of the cluster and of each node, columns
     "list_infrastructure": ("nodes", "", ["status"], "node status"),
@@ -29,172 +37,224 @@ LISTS = {  # the key of its rows, what it asks of the cluster and of each node, 
 
 
 def untrue(tool: str, given: Row, answer: Answer, replay: Replay) -> list[str]:
-    """Return what is wrong with the answer: nothing where it is true."""
-    facts = (_list if tool in LISTS else _power)(tool, given, answer, replay)
+    """Return a sentence for each fact that does not hold."""
+    facts = _list_facts if tool in LISTS else _power_facts
+    wrong = [sentence for sentence, holds in facts(tool, given, answer, replay) if not holds]
     times = {*re.findall(r"\b(?:after|within|for|in) (\d+) s\b", answer.text)} - LIMITS
-    late = [f"{s} s" for s in times if int(s) > replay.clock.latest + 1]
-    return late + [what for what, true in facts if not true]
+    late = [seconds for seconds in times if int(seconds) > replay.clock.latest + 1]
+    return wrong + [f"The call did not take {seconds} s." for seconds in late]
 
 
-def _under_way(row: Row, tasks: list[Row]) -> tuple[str, str | None]:
-    for task in tasks:  # HA's own begins some seconds after it was asked
-        if task["status"] == "RUNNING":
-            return task["type"][2:], task["upid"]
-    ha = str(row.get("ha")).replace("'started'", "request_start")
-    asked = re.findall(r"(?:request_|\bha)(stop|start)\b", f"{tasks[-1:]} {ha}")
-    able = asked and "'managed': 1" in ha and "'error'" not in ha
-    return asked[0] if able and GOALS[asked[0]] != row["status"] else "", None
+def _power_facts(tool: str, given: Row, answer: Answer, replay: Replay) -> Facts:
+    call = _PowerCall(tool, given, answer, replay)
+    can_be_read = not call.is_elsewhere and call.before != "unknown"
+    course = chain(call.requests(), call.outcome(), call.states(), call.content())
+    yield from chain(call.names(), course if can_be_read else call.refusal())
 
 
-def _power(tool: str, given: Row, answer: Answer, replay: Replay) -> Iterator[Any]:
-    vm_id, node, begin, end = given["vm_id"], given["node"], replay.at, replay.end
-    said, posts = re.sub(r"(?m)^\| .*", "", answer.text), replay.posts
-    action = "stop" if given.get("force") else tool[:-8].replace("stop", "shutdown")
-    reboot, graceful = action == "reboot", action in ("shutdown", "reboot")
-    unsent, failed = "nothing was sent" in said.lower(), answer.is_error and not posts
-    rows = replay.rows("/cluster/resources", begin)
-    nodes = {row["node"]: row["status"] for row in rows if row["type"] == "node"}
-    found: Row = next((row for row in rows if row.get("vmid") == vm_id), {})
-    kind, name = found.get("type", ""), found.get("name")
-    labels = re.findall(r"(?i)\b((?:VM|container|machine) \d+)(?: \((\S+)\))?", said)
-    label = {f"machine {vm_id}", f"{'container' if kind == 'lxc' else 'vm'} {vm_id}"}
-    yield f"{labels}", all(w.lower() in label and n in (name, "") for w, n in labels)
-    there = {node, found.get("node", node)} if node in nodes else {*nodes}
-    yield "another node", {*NODE.findall(said)} <= there
-    away = found.get("node") != node or nodes[node] != "online"
-    path, log = f"/nodes/{node}/{kind}/{vm_id}/status/", f"/nodes/{node}/tasks"
-    data, last = (replay.recorded(f"{path}current", t) for t in (begin, end))
-    before, after, goal = replay.state(data), replay.state(last), GOALS[action]
-    if away or before == "unknown":
-        there = there - {node} or {str(vm_id)} if away else {node, "othing was sent"}
-        yield f"it is not there: {there}", failed and all(w in said for w in there)
-        return
-    data, last = data["data"], last.get("data") or {}
-    old, new = (replay.power_tasks(node, vm_id, t) for t in (begin, end))
-    quorate, lock = replay.quorate(begin), data.get("lock")
-    other, joined = _under_way(data, old)
-    needless, changes = before == goal and not reboot, other and GOALS[other] != goal
-    in_the_way = {
-        "template": data.get("template"),
-        "error": reboot and "'error'" in str(data.get("ha")),
-        "quorum": reboot and not quorate and not other,
-        other: graceful and other + action not in (2 * action, "stopshutdown", action),
-        f"({lock})": lock and f"{action} {lock}" not in UNLOCKED,
-        before: action != "stop" and before != ("running" if graceful else "stopped"),
-    }
-    why = [word for word, true in in_the_way.items() if true and not needless]
-    sent, once = [(where, *body) for where, body in posts], (path + action,)
-    overrule = (*once, "overrule-shutdown")
-    reply = replay.reply(*posts[-1]) if posts else {"status": 200, "data": joined}
-    again = sent == [overrule, once] and replay.reply(*posts[0])["status"] == 400
-    idle = needless or why or (other and graceful)
-    yield f"sent: {sent}", not sent if idle else again or sent in ([once], [overrule])
-    yield "sent?", unsent != bool(posts)
-    upid = reply.get("data") if not needless or changes else None
-    row = replay.recorded(f"{log}/{upid}/status", end).get("data") or {}
-    runs, exit_status = row.get("status") == "running", row.get("exitstatus", "")
-    anew = not reboot or last.get("pid") not in (None, data.get("pid"))
-    reached, reasons = after == goal and anew, why
-    if reply["status"] != 200 and not reached:
-        reason = re.sub(r".* (\S+)\)$|\.$", r"\1", reply["reason"])
-        reasons = [reason if reply["status"] <= 500 else "list_machines"]
-    elif FAILED.match(exit_status) and not reached:
-        lines = [r["t"] for r in replay.rows(f"{log}/{upid}/log", end)][-2:-1]
-        reasons = lines if re.search(r"exit code \d+$", exit_status) else [exit_status]
-        reasons = ["cut"] if exit_status in CUT_SHORT else reasons
-    elif upid and not (why or reached or needless or runs):
-        later = [t for t in new if t["starttime"] >= int(upid.split(":")[4], 16)]
-        later = [t["status"] for t in later if t["upid"] != upid][-1:]
-        over = not re.search("'managed': 1.*'state': '(?!error)", str(last))
-        reasons = [status for status in later if over and FAILED.match(status)]
-    told = (answer.is_error, any(reason in said for reason in reasons))
-    yield f"error: {reasons}, it was {before}", told == (bool(reasons),) * 2
-    yield exit_status, exit_status in said or not exit_status.startswith("WARN")
-    claims = {after} if answer.is_error or after == "unknown" else set()
-    for clause in re.split(r"[.,;:(\n]|\b(?:and|but)\b", said):
-        states = re.findall(rf"\bis (?:\w+ ){{0,2}}?({STATES})\b", clause)
-        claims |= {*states} if not NO_CLAIM.search(clause) else set()
-    yield f"it is {after}, not {claims}", claims == {after}
-    yield "force", "force: true" not in said or after not in ("stopped", "unknown")
-    cut = (action == "stop" and posts and reached) or exit_status in CUT_SHORT
-    past = WAS_CUT.search(re.sub(r"[^.;\n]*force: true[^.;\n]*", "", said))
-    yield f"cut? {cut}", bool(cut) == bool(past)
-    if not answer.is_error and not reasons:
-        ends = reached and not runs and not (needless and changes)
-        facts = {"vm_id": vm_id, "name": name, "node": node, "type": kind, "task": upid}
-        facts |= {"action": action, "status": after, "message": answer.text}
-        facts |= {"changed": after not in (before, "unknown") or (reboot and reached)}
-        yield f"{facts}, {ends}", answer.data == facts | {"finished": ends}
+class _PowerCall:
+    """Read what the recording says about a call of a power tool, and check the answer."""
+
+    def __init__(self, tool: str, given: Row, answer: Answer, replay: Replay) -> None:
+        self.answer, self.replay, self.posts = answer, replay, replay.posts
+        self.text = re.sub(r"(?m)^\| .*", "", answer.text)  # without the lines of a task's log
+        self.vm_id, self.node, begin, end = given["vm_id"], given["node"], replay.at, replay.end
+        action = "stop" if given.get("force") else tool[:-8].replace("stop", "shutdown")
+        self.action, self.goal = action, GOALS[action]
+        self.is_reboot, self.is_graceful = action == "reboot", action in ("shutdown", "reboot")
+        rows = replay.rows("/cluster/resources", begin)
+        nodes = {row["node"]: row["status"] for row in rows if row["type"] == "node"}
+        machine: Row = next((row for row in rows if row.get("vmid") == self.vm_id), {})
+        self.type, self.name, home = (machine.get(key) for key in ("type", "name", "node"))
+        self.nodes = {self.node, home or self.node} if self.node in nodes else {*nodes}
+        self.is_elsewhere = home != self.node or nodes[self.node] != "online"
+        self.path = f"/nodes/{self.node}/{self.type}/{self.vm_id}/status/"
+        looks = [replay.recorded(f"{self.path}current", when) for when in (begin, end)]
+        self.before, self.after = map(replay.state, looks)
+        self.first, self.last = (look.get("data") or {} for look in looks)
+        is_restarted = self.last.get("pid") not in (None, self.first.get("pid"))
+        self.is_reached = self.after == self.goal and (is_restarted or not self.is_reboot)
+        tasks, self.tasks = (replay.power_tasks(self.node, self.vm_id, t) for t in (begin, end))
+        self.other, upid = replay.under_way(self.first, tasks)
+        self.is_needless = self.before == self.goal and not self.is_reboot
+        self.is_opposed = self.other and GOALS[self.other] != self.goal
+        self.reply = replay.reply(*self.posts[-1]) if self.posts else {"status": 200, "data": upid}
+        self.upid = self.reply.get("data") if not self.is_needless or self.is_opposed else None
+        self.task = f"/nodes/{self.node}/tasks/{self.upid}"
+        task = replay.recorded(f"{self.task}/status", end).get("data") or {}
+        self.is_running, self.end = task.get("status") == "running", task.get("exitstatus", "")
+
+    @cached_property
+    def obstacles(self) -> list[str]:
+        """Return a word for each thing because of which nothing may be sent."""
+        lock, in_error = self.first.get("lock"), "'error'" in str(self.first.get("ha"))
+        agreeing = ("", self.action, "stop" if self.action == "shutdown" else "")
+        usual = "running" if self.is_graceful else "stopped"
+        words = {
+            "template": self.first.get("template"),
+            "error": self.is_reboot and in_error,
+            "quorum": self.is_reboot and not (self.other or self.replay.quorate(self.replay.at)),
+            self.other: self.is_graceful and self.other not in agreeing,
+            f"({lock})": lock and f"{self.action} {lock}" not in UNLOCKED,
+            self.before: self.action != "stop" and self.before != usual,
+        }
+        return [word for word, applies in words.items() if applies and not self.is_needless]
+
+    @cached_property
+    def reasons(self) -> list[str]:
+        """Return the words of which an error must have one; none if all is well."""
+        status, reason = self.reply["status"], self.reply.get("reason", "")
+        if status != 200 and not self.is_reached:
+            reason = re.sub(r".* (\S+)\)$|\.$", r"\1", reason)  # of a 403 only the privilege
+            return [reason if status <= 500 else "list_machines"]
+        if FAILED.match(self.end) and not self.is_reached:
+            if re.search(r"exit code \d+$", self.end):  # HA's, which says why in its log
+                log = self.replay.rows(f"{self.task}/log", self.replay.end)
+                return [row["t"] for row in log[-2:-1]]
+            return ["cut" if self.end in CUT_SHORT else self.end]
+        ha_acts = re.search("'managed': 1.*'state': '(?!error)", str(self.last))
+        is_undecided = self.is_needless or self.is_running or ha_acts or not self.upid
+        if self.obstacles or self.is_reached or is_undecided:
+            return self.obstacles
+        began = int(self.upid.split(":")[4], 16)
+        later = [t for t in self.tasks if t["starttime"] >= began and t["upid"] != self.upid]
+        return [task["status"] for task in later[-1:] if FAILED.match(task["status"])]
+
+    def names(self) -> Facts:
+        """Check that the text mentions no machine and no node but those of the call."""
+        kind = "container" if self.type == "lxc" else "vm"
+        for label, name in LABEL.findall(self.text):
+            is_right = label.lower() in (f"machine {self.vm_id}", f"{kind} {self.vm_id}")
+            yield f"{label} ({name}) is another machine.", is_right and name in (self.name, "")
+        nodes = {*NODE.findall(self.text)}
+        yield f"The text names {nodes}, not only {self.nodes}.", nodes <= self.nodes
+
+    def refusal(self) -> Facts:
+        """Check the error about a machine that is elsewhere or cannot be read."""
+        place = self.nodes - {self.node} or {str(self.vm_id)}
+        words = place if self.is_elsewhere else {self.node, "othing was sent"}
+        is_told = self.answer.is_error and all(word in self.text for word in words)
+        yield f"An error must say {words}, and nothing be sent.", is_told and not self.posts
+
+    def requests(self) -> Facts:
+        """Check that the action was sent once, or not at all, and that the text agrees."""
+        sent, once = [(path, *body) for path, body in self.posts], (self.path + self.action,)
+        overruling = (*once, "overrule-shutdown")
+        allowed = [[once], [overruling]]
+        if sent == [overruling, once] and self.replay.reply(*self.posts[0])["status"] == 400:
+            allowed = [sent]  # Proxmox before 8.2 does not know the parameter
+        if self.is_needless or self.obstacles or (self.other and self.is_graceful):
+            allowed = [[]]
+        yield f"It sent {sent}; allowed is one of {allowed}.", sent in allowed
+        denies = "nothing was sent" in self.text.lower()
+        yield f"The text must say whether anything was sent: {sent}.", denies != bool(sent)
+
+    def outcome(self) -> Facts:
+        """Check that only a failure is an error, and what the text says of its cause."""
+        reasons, fails, end = self.reasons, bool(self.reasons), self.end
+        yield f"It must be an error only for a reason: {reasons}.", self.answer.is_error == fails
+        yield f"The text must say {reasons}.", any(word in self.text for word in reasons) == fails
+        yield f"The text must say {end}.", not end.startswith("WARN") or end in self.text
+        is_cut = end in CUT_SHORT or (self.action == "stop" and self.posts and self.is_reached)
+        says_cut = WAS_CUT.search(re.sub(r"[^.;\n]*force: true[^.;\n]*", "", self.text))
+        yield f"Whether the power was cut: {is_cut}.", bool(is_cut) == bool(says_cut)
+
+    def states(self) -> Facts:
+        """Check each state that the text claims; only an error may claim none."""
+        after, is_useless = self.after, self.after in ("stopped", "unknown")
+        claims = {after} if self.answer.is_error or after == "unknown" else set()
+        for clause in re.split(r"[.,;:(\n]|\b(?:and|but)\b", self.text):
+            if not NO_CLAIM.search(clause):
+                claims |= {*re.findall(rf"\bis (?:\w+ ){{0,2}}?({STATES})\b", clause)}
+        yield f"The machine is {after}; the text says {claims}.", claims == {after}
+        yield f"Force is useless: it is {after}.", not (is_useless and "force: true" in self.text)
+
+    def content(self) -> Facts:
+        """Check the structured content of a success, all of it."""
+        if self.answer.is_error or self.reasons:
+            return
+        is_rebooted = self.is_reboot and self.is_reached
+        is_changed = is_rebooted or self.after not in (self.before, "unknown")
+        is_open = self.is_running or (self.is_needless and self.is_opposed)
+        content = {"vm_id": self.vm_id, "name": self.name, "node": self.node, "type": self.type}
+        content |= {"action": self.action, "status": self.after, "task": self.upid}
+        content |= {"changed": is_changed, "finished": self.is_reached and not is_open}
+        content |= {"message": self.answer.text}
+        yield f"The structured content must be {content}.", self.answer.data == content
 
 
-def _list(tool: str, given: Row, answer: Answer, replay: Replay) -> Iterator[Any]:
+def _list_facts(tool: str, given: Row, answer: Answer, replay: Replay) -> Facts:
     key, query, paths, columns = LISTS[tool]
-    now, only = (replay.at or 0) + 0.03, given.get("node")
-    every = replay.recorded("/nodes", now)
-    if every["status"] != 200 or answer.is_error:
-        why = every.get("reason", "") if every["status"] != 200 else "no failure"
-        yield why, answer.is_error and why.rstrip(".") in answer.text
+    now, only = (replay.at or 0) + 0.03, given.get("node")  # after three round trips
+    listing = replay.recorded("/nodes", now)
+    if listing["status"] != 200 or answer.is_error:
+        reason = listing.get("reason", "no failure").rstrip(".")
+        yield f"It must be an error: {reason}.", answer.is_error and reason in answer.text
         return
-    nodes = {r["node"]: r["status"] for r in every["data"] if only in (None, r["node"])}
-    dark = {node for node in nodes if nodes[node] == "offline"}
-    known, lost, silent, took = {}, set(dark), set(), every.get("seconds", 0)
-    whole = replay.rows(f"/cluster/resources{query}", now)
-    for row in whole:
-        unknown = "vmid" not in row or row["node"] in dark
-        one = row.get("vmid") or row["node"] + row.get("storage", "")
-        known[one] = row | ({"status": "unknown"} if unknown else {})
-    for node, path in product(nodes.keys() - dark, paths):
-        reply = replay.recorded(f"/nodes/{node}/{path}", now + took)
-        late = took + reply.get("seconds", 0) > replay.clock.latest
-        lost |= {node} if late or reply.get("status") != 200 else set()
-        silent |= {node} if node in lost and reply.get("status") != 403 else set()
-        for row in reply["data"] if path != "status" and node not in lost else ():
-            one = row.get("vmid") or node + row["storage"]
-            old, state = known.get(one, {}), row.get("status") or ACTIVE[row["active"]]
-            finer = row.get("qmpstatus") or old.get("status") or "stopped"
-            state = finer if state == "running" and finer != "stopped" else state
-            new = {"node": node, "type": path, "status": state, "live": True}
-            known[one] = old | row | new
+    nodes = {r["node"]: r["status"] for r in listing["data"] if only in (None, r["node"])}
+    offline = {node for node, status in nodes.items() if status == "offline"}
+    resources = replay.rows(f"/cluster/resources{query}", now)
+    known, failed, silent = replay.list_rows(resources, nodes, paths, now)
     if key == "nodes":
         nodes |= dict.fromkeys(silent, "unknown")
-        known = {node: {"node": node, "status": nodes[node]} for node in nodes}
-    base = [row for row in known.values() if row["node"] in nodes]
-    want = [row for row in base if given.get("status") in (None, row["status"])]
-    lines, found, got = answer.text.split("\n"), answer.data[key], []
-    for row, line in zip(found, lines[len(lines) - len(found) :], strict=True):
+        known = [{"node": node, "status": status} for node, status in nodes.items()]
+    known = [row for row in known if row["node"] in nodes]
+    rows = [row for row in known if given.get("status") in (None, row["status"])]
+    shown, lines = answer.data[key], answer.text.split("\n")
+    notes = "\n".join(lines[: len(lines) - len(shown)])
+    yield from _row_facts(rows, columns.split(), shown, lines[len(lines) - len(shown) :])
+    if key == "nodes":
+        total, allowed = f"{[*nodes.values()].count('online')} of {len(nodes)}", {*nodes}
+        is_split = answer.data["quorate"] is False
+        yield "Text and content differ about quorum.", is_split == ("NOT QUORATE" in notes)
+        troubles = {f"node {node}" for node in silent} | {f"{node}.*offline" for node in offline}
+        troubles |= set() if replay.quorate(now) else {"NO QUORUM"}
+        troubles = troubles.union(*(_troubles(row, offline) for row in resources))
+        yield from _attention_facts(troubles, lines, answer.data["attention"])
+    else:
+        total, allowed = str(len(shown)), {only}
+        tally = Counter("template" if r.get("template") else r["status"] for r in rows or known)
+        for status, count in tally.items():
+            yield f"{count} are {status}.", re.search(rf"\b{count} {status}", notes)
+    yield f"The total is {total}.", not shown or re.search(rf"\b{total} {key[:-1]}", notes)
+    unread, named = offline | failed, {*NODE.findall(notes)}
+    yield f"The notes name {named}, not {unread}.", not shown or unread <= named <= unread | allowed
+
+
+def _row_facts(rows: list[Row], columns: list[str], shown: list[Row], lines: list[str]) -> Facts:
+    """Check that each row is shown once, and that its line has what its content has."""
+    found = []
+    for row, line in zip(shown, lines, strict=True):
         row = {"vmid": row.get("vm_id"), "hastate": row.get("ha"), "live": True} | row
         for node in row.get("nodes", [row.get("node")]):
-            cells = {"status": ACTIVE[row.get("active")]} | row | {"node": node}
-            got.append(tuple(cells.get(k) or None for k in columns.split()))
-        told = {str(cell) for cell in got[-1] if cell not in (None, True)}
-        yield line, told <= {*re.split("[ ,()]+", line)}
-    rows = [tuple(row.get(k) or None for k in columns.split()) for row in want]
-    yield f"rows: {rows}", Counter(got) == Counter(rows)
-    notes = "\n".join(lines[: len(lines) - len(found)])
-    kinds = ("template" if r.get("template") else r["status"] for r in want or base)
-    tally = Counter(kinds)
-    wrong = [s for s, n in tally.items() if not re.search(rf"\b{n} {s}", notes)]
-    yield f"counts: {tally}", key == "nodes" or not wrong
-    total = f"{tally['online']} of {len(nodes)}" if key == "nodes" else str(len(found))
-    yield total, not found or re.search(rf"\b{total} {key[:-1]}", notes)
-    named, free = {*NODE.findall(notes)}, {only} if key != "nodes" else {*nodes}
-    yield f"nodes: {lost}", not found or lost <= named <= lost | free
-    if key != "nodes":
-        return
-    yield "quorum", (answer.data["quorate"] is False) == ("NOT QUORATE" in notes)
-    troubles = {f"node {n}" for n in silent} | {f"{n}.*offline" for n in dark}
-    troubles |= set() if replay.quorate(now) else {"NO QUORUM"}
-    for row in whole:
-        one, node = str(row.get("vmid") or row.get("storage") or "node"), row["node"]
-        state, ha, lit = row["status"], row.get("hastate"), node not in dark
-        share = row.get("disk", 0) / (row.get("maxdisk") or 1) * ("vmid" not in row)
-        words = [ha[:4]] if ha == ("fence" if one == "node" else "error") else []
-        words += [state] * (lit and state in FROZEN)
-        words += [f"{100 * share:.0f}"] * (lit and share >= 0.9)
-        words += ["active"] * (lit and "storage" in row and state != "available")
-        troubles |= {f"(?=.*{one})(?=.*{node}).*\\b{word}" for word in words}
-    lines = [line[2:] for line in lines if line.startswith("- ")]
-    yield "attention, twice", lines == answer.data["attention"]
-    fits = [p for p in product(lines, troubles) if re.search(f"(?i){p[1]}", p[0])]
-    fits = [{line for line, _ in fits}, {trouble for _, trouble in fits}]
-    yield f"{troubles}", fits == [{*lines}, troubles]
+            row = {"status": ACTIVE[row.get("active")]} | row | {"node": node}
+            found.append(tuple(row.get(column) or None for column in columns))
+        cells = {str(cell) for cell in found[-1] if cell not in (None, True)}
+        yield f"The line {line!r} must have {cells}.", cells <= {*re.split("[ ,()]+", line)}
+    expected = [tuple(row.get(column) or None for column in columns) for row in rows]
+    yield f"The rows must be {expected}.", Counter(found) == Counter(expected)
+
+
+def _troubles(row: Row, offline: set[str]) -> set[str]:
+    """Return a pattern for each thing that makes a row of resources need attention."""
+    name, node = str(row.get("vmid") or row.get("storage") or "node"), row["node"]
+    status, ha, is_known = row["status"], row.get("hastate"), node not in offline
+    share = 0 if "vmid" in row else row.get("disk", 0) / (row.get("maxdisk") or 1)
+    words = {
+        str(ha)[:4]: ha == ("fence" if name == "node" else "error"),
+        status: is_known and status in FROZEN,
+        f"{100 * share:.0f}": is_known and share >= 0.9,
+        "active": is_known and "storage" in row and status != "available",
+    }
+    return {f"(?=.*{name})(?=.*{node}).*\\b{word}" for word, applies in words.items() if applies}
+
+
+def _attention_facts(troubles: set[str], lines: list[str], content: list[str]) -> Facts:
+    """Check that each trouble has a line, and each line a trouble."""
+    attention = [line[2:] for line in lines if line.startswith("- ")]
+    yield "Text and content differ in what needs attention.", attention == content
+    pairs = [p for p in product(troubles, attention) if re.search(f"(?i){p[0]}", p[1])]
+    untold = troubles - {trouble for trouble, _ in pairs}
+    yield f"No line says {untold}.", not untold
+    unfounded = {*attention} - {line for _, line in pairs}
+    yield f"Nothing in the recording supports {unfounded}.", not unfounded

@@ -8,8 +8,10 @@ import io
 import json
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -30,6 +32,8 @@ ENVIRON = {
     "PROXMOX_VERIFY_SSL": "true",
 }
 ROUND_TRIP = 0.01
+GOALS = defaultdict(lambda: "stopped", start="running", reboot="running")
+ACTIVE = {1: "active", 0: "inactive", None: "unknown"}
 
 Row = dict[str, Any]
 
@@ -173,6 +177,46 @@ class Replay:
         """Return the recorded power tasks of a machine, the oldest first."""
         rows = self.rows(f"/nodes/{node}/tasks?vmid={vm_id}&source=all", now)[::-1]
         return [r for r in rows if re.match("(qm|vz|ha)(st[ao]|shut|reb)", r["type"])]
+
+    @staticmethod
+    def under_way(machine: Row, tasks: list[Row]) -> tuple[str, str | None]:
+        """Return the action that a task or HA is carrying out, or "", and the task's UPID."""
+        for task in tasks:
+            if task["status"] == "RUNNING":
+                return task["type"][2:], task["upid"]
+        ha = machine.get("ha") or {}
+        state = str(ha.get("state")).replace("started", "request_start")
+        newest = tasks[-1]["type"] if tasks else ""  # HA's own task begins seconds later
+        asked = re.findall(r"\b(?:ha|request_)(stop|start)\b", f"{newest} {state}")
+        is_able = asked and ha.get("managed") and state != "error"
+        return asked[0] if is_able and GOALS[asked[0]] != machine["status"] else "", None
+
+    def list_rows(
+        self, resources: list[Row], nodes: dict[str, str], paths: list[str], now: float
+    ) -> tuple[list[Row], set[str], set[str]]:
+        """Return the rows of resources, updated by each node; the nodes that failed; the silent."""
+        known: dict[Any, Row] = {}
+        failed, silent = set(), set()
+        took = self.recorded("/nodes", now).get("seconds", 0)
+        online = [node for node, status in nodes.items() if status != "offline"]
+        for row in resources:
+            is_known = "vmid" in row and nodes.get(row["node"]) != "offline"
+            key = row.get("vmid") or row["node"] + row.get("storage", "")
+            known[key] = row if is_known else row | {"status": "unknown"}
+        for node, path in product(online, paths):
+            reply = self.recorded(f"/nodes/{node}/{path}", now + took)
+            is_late = took + reply.get("seconds", 0) > self.clock.latest
+            if is_late or reply.get("status") != 200:
+                failed.add(node)
+                silent |= {node} if reply.get("status") != 403 else set()
+            for row in reply["data"] if path != "status" and node not in failed else ():
+                key = row.get("vmid") or node + row["storage"]
+                old, status = known.get(key, {}), row.get("status") or ACTIVE[row["active"]]
+                finer = row.get("qmpstatus") or old.get("status") or "stopped"
+                status = finer if status == "running" and finer != "stopped" else status
+                live = {"node": node, "type": path, "status": status, "live": True}
+                known[key] = old | row | live
+        return [*known.values()], failed, silent
 
     @staticmethod
     def state(answer: Row) -> str:
