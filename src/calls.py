@@ -1,5 +1,6 @@
 """Run each call into the client in a thread, so that the server answers others meanwhile."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -54,15 +55,24 @@ class Calls:
 
     def __init__(self, client: Callable[[], ProxmoxClient], limit: int) -> None:
         self._client = client
-        self._threads = anyio.CapacityLimiter(limit)
+        self._limit = limit
+        self._running = 0
+        self._threads = anyio.CapacityLimiter(math.inf)
 
     async def run(self, call: Callable[[ProxmoxClient, Progress], T], ctx: Context) -> T:
         """Return what the call returns. Raises ToolError if it fails or cannot begin."""
-        if self._threads.available_tokens < 1:
+        if self._running >= self._limit:
             raise ToolError(
-                f"Nothing was sent to Proxmox: {self._threads.total_tokens:.0f} calls are "
-                "under way already. Call again when some of them have ended."
+                f"Nothing was sent to Proxmox: {self._limit} calls are under way already. Call "
+                "again when some of them have ended."
             )
+        self._running += 1
+        try:
+            return await self._run(call, ctx)
+        finally:
+            self._running -= 1
+
+    async def _run(self, call: Callable[[ProxmoxClient, Progress], T], ctx: Context) -> T:
         progress, failure = ProgressWriter(), None
         async with anyio.create_task_group() as writer:
             writer.start_soon(progress.write, ctx)

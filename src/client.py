@@ -188,7 +188,8 @@ class ProxmoxClient:
     ) -> PowerResult:
         """Start, stop (cut the power), shut down or reboot a machine, and wait for it.
 
-        POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}, once. Then reads its task and
+        Reads the live state, and pending changes, tasks or quorum where they matter. Then
+        POST /nodes/{node}/{qemu|lxc}/{vm_id}/status/{action}, once, and reads its task and
         the live state, for POWER_TIMEOUT in all, and calls `progress` about every second.
         Sends nothing once `cancelled` returns true. Writes the audit trail. Raises
         ProxmoxError if the action was refused or failed, or if its outcome is unknown.

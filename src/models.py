@@ -118,17 +118,27 @@ class Machine:
     @property
     def managed(self) -> bool:
         """Whether HA starts and stops it, so that an action is only a request to HA."""
-        return self.ha not in (None, "ignored")
+        return self.ha not in (None, "ignored", "ignore")
+
+    @property
+    def short(self) -> str:
+        """VM 100 (web)"""
+        return f"{KINDS[self.type].noun} {self.vm_id} ({self.name or 'no name'})"
+
+    @property
+    def title(self) -> str:
+        """The short name, to begin a sentence with."""
+        return self.short[0].upper() + self.short[1:]
 
     @property
     def label(self) -> str:
-        noun = KINDS[self.type].noun
-        return f"{noun} {self.vm_id} ({self.name or 'no name'}) on {self.node}"
+        """VM 100 (web) on pve1"""
+        return f"{self.short} on {self.node}"
 
     @property
     def subject(self) -> str:
         """The label, to begin a sentence with."""
-        return self.label[0].upper() + self.label[1:]
+        return f"{self.title} on {self.node}"
 
 
 @dataclass

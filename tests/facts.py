@@ -19,13 +19,14 @@ from tests.replay import ACTIVE, GOALS, Replay, Row
 
 Facts = Iterator[tuple[str, object]]  # a sentence for when it does not hold, whether it holds
 FROZEN = ("io-error", "internal-error", "guest-panicked", "watchdog", "shutdown")
-STATES = "|".join(("running", "stopped", "paused", "suspended", *FROZEN))
-LIMITS = {"60", "125", "180", "600"}  # seconds until Proxmox gives up or kills a guest
+STATES = "|".join(("running", "stopped", "paused", "suspended", "prelaunch", *FROZEN))
+LIMITS = {"60", "70", "125", "180", "600"}  # seconds until Proxmox gives up or kills a guest
 CUT_SHORT = ("received interrupt", "unexpected status")  # of a task that a forced stop ended
 UNLOCKED = ("start suspended", "start mounted", "stop mounted")  # work in spite of the lock
+RESUMED = ("start backup prelaunch", "start backup paused")  # off, and being backed up
 FAILED = re.compile("(?!OK|WARNINGS|RUNNING).")
-NO_CLAIM = re.compile(r"(?i)\b(when|if|once|until|not|of it|task|\w+ of .* is)\b")
-WAS_CUT = re.compile(r"(?i)(?<!to )(?<!will )(?<!may )(?<!be )\b(cut|killed)\b")
+NO_CLAIM = re.compile(r"(?i)\b(when|if|once|until|not|of it|task|process|HA is|\w+ of .* is)\b")
+WAS_CUT = re.compile(r"(?i)(?<!to )(?<!will )(?<!may )(?<!be )(?<!not )\b(cut|killed)\b")
 NODE = re.compile(r"\bpve\d+\b(?!\.\w)")  # not a host name
 LABEL = re.compile(r"(?i)\b((?:VM|container|machine) \d+)(?: \((\S+)\))?")
 COLUMNS = "vmid name node type status template lock hastate live"
@@ -68,14 +69,21 @@ class _PowerCall:
         self.type, self.name, home = (machine.get(key) for key in ("type", "name", "node"))
         self.nodes = {self.node, home or self.node} if self.node in nodes else {*nodes}
         self.is_elsewhere = home != self.node or nodes[self.node] != "online"
+        vms = replay.rows("/cluster/resources?type=vm", end)
+        self.moved = {r["node"] for r in vms if r.get("vmid") == self.vm_id} - {home}
+        self.nodes |= self.moved
         self.path = f"/nodes/{self.node}/{self.type}/{self.vm_id}/status/"
         looks = [replay.recorded(f"{self.path}current", when) for when in (begin, end)]
         self.before, self.after = map(replay.state, looks)
         self.first, self.last = (look.get("data") or {} for look in looks)
         is_restarted = self.last.get("pid") not in (None, self.first.get("pid"))
         self.is_reached = self.after == self.goal and (is_restarted or not self.is_reboot)
+        is_frozen = action == "start" and (self.before, self.after) == ("stopped", "prelaunch")
+        self.is_reached |= is_frozen  # its options have it wait there
         tasks, self.tasks = (replay.power_tasks(self.node, self.vm_id, t) for t in (begin, end))
-        self.other, upid = replay.under_way(self.first, tasks)
+        self.other, upid = replay.under_way(self.first, tasks, replay.clock_at(begin))
+        frozen = "'freeze'" in str(self.first.get("ha"))  # HA is disarmed; it restarts containers
+        self.is_frozen = frozen and not (self.is_reboot and self.type == "lxc")
         self.is_needless = self.before == self.goal and not self.is_reboot
         self.is_opposed = self.other and GOALS[self.other] != self.goal
         self.reply = replay.reply(*self.posts[-1]) if self.posts else {"status": 200, "data": upid}
@@ -88,30 +96,35 @@ class _PowerCall:
     def obstacles(self) -> list[str]:
         """Return a word for each thing because of which nothing may be sent."""
         lock, in_error = self.first.get("lock"), "'error'" in str(self.first.get("ha"))
+        resumes = f"{self.action} {lock} {self.before}" in RESUMED
         agreeing = ("", self.action, "stop" if self.action == "shutdown" else "")
         usual = "running" if self.is_graceful else "stopped"
         words = {
             "template": self.first.get("template"),
             "error": self.is_reboot and in_error,
+            "freeze": self.is_frozen and not self.is_needless,
             "quorum": self.is_reboot and not (self.other or self.replay.quorate(self.replay.at)),
             self.other: self.is_graceful and self.other not in agreeing,
-            f"({lock})": lock and f"{self.action} {lock}" not in UNLOCKED,
-            self.before: self.action != "stop" and self.before != usual,
+            f"({lock})": lock and f"{self.action} {lock}" not in UNLOCKED and not resumes,
+            self.before: self.action != "stop" and self.before != usual and not resumes,
         }
         return [word for word, applies in words.items() if applies and not self.is_needless]
 
     @cached_property
     def reasons(self) -> list[str]:
         """Return the words of which an error must have one; none if all is well."""
+        if self.moved and self.after == "unknown":
+            return [*self.moved]
         status, reason = self.reply["status"], self.reply.get("reason", "")
         if status != 200 and not self.is_reached:
             reason = re.sub(r".* (\S+)\)$|\.$", r"\1", reason)  # of a 403 only the privilege
-            return [reason if status <= 500 else "list_machines"]
+            undelivered = status == 595 and self.reply.get("seconds", 0) < 30
+            return [reason if status <= 500 or undelivered else "list_machines"]
         if FAILED.match(self.end) and not self.is_reached:
-            if re.search(r"exit code \d+$", self.end):  # HA's, which says why in its log
+            if re.search(r"ha-manager.*exit code \d+$", self.end):  # it says why in its log
                 log = self.replay.rows(f"{self.task}/log", self.replay.end)
                 return [row["t"] for row in log[-2:-1]]
-            return ["cut" if self.end in CUT_SHORT else self.end]
+            return ["cut" if self.end in CUT_SHORT else re.sub(r"\x1b\[[\d;]*m", "", self.end)]
         ha_acts = re.search("'managed': 1.*'state': '(?!error)", str(self.last))
         is_undecided = self.is_needless or self.is_running or ha_acts or not self.upid
         if self.obstacles or self.is_reached or is_undecided:
@@ -161,11 +174,12 @@ class _PowerCall:
 
     def states(self) -> Facts:
         """Check each state that the text claims; only an error may claim none."""
-        after, is_useless = self.after, self.after in ("stopped", "unknown")
+        after, is_useless = self.after, self.after in ("stopped", "unknown") and not self.moved
         claims = {after} if self.answer.is_error or after == "unknown" else set()
-        for clause in re.split(r"[.,;:(\n]|\b(?:and|but)\b", self.text):
+        text = re.sub(r" \([^()]*\)|\".*\"", "", self.text)  # names, and Proxmox's words
+        for clause in re.split(r"[.,;:\n]|\b(?:and|but)\b", text):
             if not NO_CLAIM.search(clause):
-                claims |= {*re.findall(rf"\bis (?:\w+ ){{0,2}}?({STATES})\b", clause)}
+                claims |= {*re.findall(rf"\b(?:is (?:\w+ ){{0,2}}?|it )({STATES})\b", clause)}
         yield f"The machine is {after}; the text says {claims}.", claims == {after}
         yield f"Force is useless: it is {after}.", not (is_useless and "force: true" in self.text)
 
@@ -188,7 +202,8 @@ def _list_facts(tool: str, given: Row, answer: Answer, replay: Replay) -> Facts:
     now, only = (replay.at or 0) + 0.03, given.get("node")  # after three round trips
     listing = replay.recorded("/nodes", now)
     if listing["status"] != 200 or answer.is_error:
-        reason = listing.get("reason", "no failure").rstrip(".")
+        unreachable = "Cannot talk to" if listing["status"] == 0 else "no failure"
+        reason = listing.get("reason", unreachable).rstrip(".")
         yield f"It must be an error: {reason}.", answer.is_error and reason in answer.text
         return
     nodes = {r["node"]: r["status"] for r in listing["data"] if only in (None, r["node"])}

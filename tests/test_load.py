@@ -113,8 +113,8 @@ def test_a_hundred_concurrent_actions_delay_neither_each_other_nor_a_list(
 def test_a_power_action_too_many_is_not_sent_and_a_list_is_answered(
     call: Call, demo: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert power_actions._threads.total_tokens == 400
-    monkeypatch.setattr(power_actions._threads, "total_tokens", 0)
+    assert power_actions._limit == 400
+    monkeypatch.setattr(power_actions, "_limit", 0)
     answer = call("start_machine", vm_id=106, node="pve2")
     assert "calls are under way already. Call again" in answer.text
     assert demo.sent == []

@@ -65,9 +65,10 @@ def power(title: str, recorded: Row, action: Row | None = None, **how: Any) -> S
 
 
 SCENES: dict[str, list[Scene]] = {}
-for path in sorted(RECORDINGS.glob("*.json")):
-    recorded = recording(path.stem)
-    SCENES[path.stem] = [power("", recorded)] if recorded.get("action") else []
+for path in sorted(RECORDINGS.rglob("*.json")):
+    name = path.relative_to(RECORDINGS).as_posix().removesuffix(".json")
+    recorded = recording(name)
+    SCENES[name] = [power("", recorded)] if recorded.get("action") else []
 
 
 def variant(name: str, title: str, **how: Any) -> Callable[[Callable[[Row], Any]], None]:
@@ -84,7 +85,9 @@ def variant(name: str, title: str, **how: Any) -> Callable[[Callable[[Row], Any]
 # --- The lists ------------------------------------------------------------------------
 
 AT = {"daemon-hung": (2,), "no-quorum": (12,), "node-dies": (2, 20, 70, 150, 250, 320)}
-for name in ("lists", "lists-none", "lists-watch", "lists-wrong-secret", *AT):
+AT |= {"9.2/node-dies": (2, 20, 70, 150, 320), "9.2/entry-node-dies": (-1, 2)}
+AT_REST = ("lists", "lists-none", "lists-watch", "lists-wrong-secret")
+for name in (*AT_REST, "9.2/lists", "9.2/lists-none", "9.2/lists-watch", *AT):
     for at in AT.get(name, (0,)):
         when = f"after {at} s" if name in AT else ""
         SCENES[name] += [Scene(when, recording(name), tool, {}, at) for tool in LISTS]
@@ -282,7 +285,7 @@ def state(**changes: Any) -> Callable[[Row], None]:
     def edit(recorded: Row) -> None:
         answers = [a for p, a in recorded["before"].items() if p.endswith("/current")]
         for answer in (*answers, *after(recorded, "/status/current")):
-            if "data" in answer:
+            if isinstance(answer.get("data"), dict):  # not the list of HA's status
                 answer["data"] |= changes
 
     return edit
@@ -367,6 +370,129 @@ hung("node-dies", "stop_machine", 400, "pve3")
 hung("no-quorum", "reboot_machine", 400, "pve3")
 
 
+# --- What refuses, waits or moves -----------------------------------------------------
+
+
+def before(**changes: Any) -> Callable[[Row], None]:
+    """Return an edit: the machine reports this until the POST."""
+
+    def edit(recorded: Row) -> None:
+        for path, answer in recorded["before"].items():
+            if path.endswith("/status/current") and "/ha/" not in path:
+                answer["data"] |= changes
+
+    return edit
+
+
+def reply(status: int, reason: str) -> Callable[[Row], None]:
+    """Return an edit: the POST is answered so, and nothing happens."""
+
+    def edit(recorded: Row) -> None:
+        recorded["post"] = {"path": recorded["post"]["path"], "body": recorded["post"]["body"]}
+        recorded["post"] |= {"status": status, "reason": reason}
+        recorded["after"] = []
+
+    return edit
+
+
+def moves(when: float) -> Callable[[Row], None]:
+    """Return an edit: the machine is on pve3 from this second on, before 0 for the looks."""
+
+    def edit(recorded: Row) -> None:
+        path = recorded["post"]["path"].rsplit("/", 1)[0] + "/current"
+        vm_id = recorded["action"]["vm_id"]
+        resources = recorded["before"]["/cluster/resources"]["data"]
+        rows = [r | {"node": "pve3"} if r.get("vmid") == vm_id else r for r in resources]
+        gone = {"status": 500, "reason": f"Configuration file of {vm_id} does not exist"}
+        found = {"status": 200, "data": [r for r in rows if "vmid" in r]}
+        if when < 0:
+            recorded["before"] |= {path: gone, "/cluster/resources?type=vm": found}
+            return
+        recorded["after"] = [
+            row
+            for row in recorded["after"]
+            if row["path"] != path and "resources" not in row["path"]
+        ]
+        recorded["after"] += [
+            gone | {"t": when, "path": path},
+            found | {"t": when, "path": "/cluster/resources?type=vm"},
+        ]
+
+    return edit
+
+
+def pending(answer: Row) -> Callable[[Row], None]:
+    """Return an edit: this is the answer about pending changes."""
+
+    def edit(recorded: Row) -> None:
+        path = recorded["post"]["path"].split("/status/")[0] + "/pending"
+        recorded["before"][path] = answer
+
+    return edit
+
+
+def frozen(recorded: Row) -> None:
+    for row in after(recorded, "/status/current"):
+        row["data"] |= {"qmpstatus": "prelaunch"} if row["data"]["status"] == "running" else {}
+
+
+FULL_DISK = "unable to create output file '/var/log/pve/tasks/1': No space left on device"
+NO_CONFIG = "unable to find configuration file for VM 101 on node 'pve1'"
+HOOK = "hookscript error for 203 on pre-start: command '/x.sh 203 pre-start' failed: exit code 1"
+COLOURS = "\x1b[1;31mError:\x1b[0m no such disk"
+FREEZE = {"ha": {"managed": 1, "state": "freeze"}}
+BACKUP = {"status": "running", "qmpstatus": "prelaunch", "lock": "backup", "uptime": 90}
+CHANGES = [{"key": "net0", "value": "a", "pending": "b"}, {"key": "cores", "delete": 1}]
+CHANGES += [{"key": "name", "value": "spare"}]
+for name, title, edits in (
+    ("vm-reboot-ignored", "its guest agent is enabled", [state(agent=1)]),
+    ("vm-start", "its node cannot be reached", [reply(595, "No route to host")]),
+    ("vm-start", "its node's daemon is down", [reply(595, "Connection refused")]),
+    ("vm-shutdown", "Proxmox refuses it", [reply(500, FULL_DISK)]),
+    ("vm-reboot", "Proxmox refuses it", [reply(500, FULL_DISK)]),
+    ("vm-stop", "Proxmox refuses it", [reply(500, FULL_DISK)]),
+    ("vm-start", "it has moved before it is looked at", [moves(-1)]),
+    ("vm-start", "it moves, so its task fails", [task("no such config", 1), moves(0)]),
+    ("vm-shutdown", "it moves while its task runs", [task("no such VM", 9), moves(3)]),
+    ("vm-stop", "it moves, so Proxmox refuses", [reply(500, NO_CONFIG), moves(0)]),
+    ("ct-shutdown", "it moves, so Proxmox refuses", [reply(500, "CT 200 not running"), moves(0)]),
+    ("ct-reboot", "it moves, so its task fails", [task("no such CT", 2), moves(1)]),
+    ("9.2/ha-stop", "HA is disarmed", [state(**FREEZE)]),
+    ("ha-shutdown", "HA is disarmed", [state(**FREEZE)]),
+    ("vm-start", "it is off and being backed up", [before(**BACKUP)]),
+    ("vm-start", "its backup is paused", [before(**BACKUP | {"qmpstatus": "paused"})]),
+    ("vm-stop", "it is being backed up", [before(lock="backup")]),
+    ("vm-start", "it starts frozen", [frozen]),
+    ("ct-start-fails", "its hook script fails", [task(HOOK, 1, [HOOK, "TASK ERROR: x"])]),
+    ("vm-start-fails", "in colours", [task(COLOURS, 1, [COLOURS, "\x1b[32mend\x1b[m"])]),
+    ("vm-start-fails", "its log is long", [task("no disk", 1, [f"line {n}" for n in range(1500)])]),
+    ("vm-start", "it has pending changes", [pending({"status": 200, "data": CHANGES})]),
+    ("vm-start", "its pending changes hang", [pending({"status": 200, "hangs": True})]),
+    *(
+        ("vm-shutdown-paused", f"it is {state_of_qemu}", [state(qmpstatus=state_of_qemu)])
+        for state_of_qemu in ("internal-error", "guest-panicked", "watchdog", "inmigrate")
+    ),
+):
+    recorded = recording(name)
+    for edit in edits:
+        edit(recorded)
+    SCENES[name].append(power(title, recorded))
+
+
+def waiting(name: str, title: str, at: float, vm_id: int, kind: str) -> None:
+    """Add a graceful stop while another's shutdown of the machine runs."""
+    action = {"node": "pve2", "vm_id": vm_id, "type": kind, "action": "shutdown"}
+    SCENES[name].append(power(title, recording(name) | {"action": action}, at=at))
+
+
+waiting("9.2/bulk-shutdown", "a stop during a bulk shutdown", 30, 302, "qemu")
+waiting("9.2/bulk-shutdown", "a stop just before it is cut off", 160, 302, "qemu")
+waiting("9.2/bulk-stopall", "a stop during a bulk shutdown", 30, 310, "lxc")
+for at, when in ((30, "half a minute"), (570, "nine and a half minutes")):
+    variant("9.2/vm-agent-shutdown-ignored", f"{when} later again", at=at)(lambda _: None)
+variant("9.2/ha-ct-shutdown-ignored", "two minutes later again", at=115)(lambda _: None)
+
+
 # --- Refusals -------------------------------------------------------------------------
 
 CASES = recording("refusals")["cases"]
@@ -405,6 +531,7 @@ def test_each_answer_is_the_reviewed_one_and_is_true(
     played = [(scene, *scene.play(monkeypatch)) for scene in SCENES[name]]
     text = "\n".join(transcript(*each) for each in played)
     path = ANSWERS / f"{name}.txt"
+    path.parent.mkdir(exist_ok=True)
     if os.environ.get("UPDATE_ANSWERS"):
         path.write_text(text)
     assert text == path.read_text()
@@ -416,7 +543,8 @@ def test_each_answer_is_the_reviewed_one_and_is_true(
 
 def test_every_recording_is_played() -> None:
     assert all(SCENES.values())
-    assert {path.stem for path in ANSWERS.glob("*.txt")} == set(SCENES)
+    files = {path.relative_to(ANSWERS).as_posix() for path in ANSWERS.rglob("*.txt")}
+    assert {f for f in files if not f.startswith("texts/")} == {f"{name}.txt" for name in SCENES}
 
 
 # --- Not shown by any answer ----------------------------------------------------------

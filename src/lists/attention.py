@@ -51,12 +51,12 @@ def _about_node(node: Node, silent: bool) -> list[str]:
     if silent:
         return [f"Node {node.node} does not answer: it may have just gone down, or it may hang."]
     shares = (
-        ("memory", node.memory_used, node.memory_total),
-        ("root disk", node.disk_used, node.disk_total),
+        ("memory", node.memory_used, node.memory_total, "; on ZFS, its cache counts as used"),
+        ("root disk", node.disk_used, node.disk_total, ""),
     )
     return [
-        f"The {what} of node {node.node} is {100 * used / total:.0f} % full."
-        for what, used, total in shares
+        f"The {what} of node {node.node} is {100 * used / total:.0f} % full{note}."
+        for what, used, total, note in shares
         if used and total and used >= FULL * total
     ]
 

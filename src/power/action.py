@@ -8,15 +8,18 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
 from src.errors import ProxmoxError
 from src.models import Action, PowerResult
 from src.power import advice, guest, obstacles
+from src.power.guest import Look
 from src.power.outcome import Order, follow, refused
 from src.power.tasks import under_way
 from src.proxmox.api import Api
 from src.proxmox.deadline import LOOK_TIMEOUT, POWER_TIMEOUT, Progress, within
+from src.proxmox.refusals import machine_elsewhere
 
 log = logging.getLogger("mcp-proxmox")
 
@@ -59,20 +62,35 @@ def _look_before(
     """Return the order, with what is under way. Raises ProxmoxError if it cannot work."""
     try:
         with within(LOOK_TIMEOUT):
-            before = guest.read_state(api, guest.find_machine(api, node, vm_id))
-            order = Order(action, before, progress, time.monotonic())
+            look = _look(api, node, vm_id, action)
+            before, tasks = look.machine, look.tasks
+            order = Order(action, before, progress, time.monotonic(), pending=look.pending)
             if not order.needless:
                 obstacles.check(before, action)
                 if action in ("start", "stop"):
                     return order  # its task will say what else is wrong
-            order.other = under_way(guest.read_tasks(api, before), before)
+            if tasks is None:
+                tasks = guest.read_tasks(api, before)
+            order.other = under_way(tasks, before, partial(guest.read_clock, api, before, tasks))
             if order.other and not order.needless:
                 obstacles.check_other(before, action, order.other)
-            elif action == "reboot" and guest.has_quorum(api) is False:
+            elif look.quorate is False:
                 raise obstacles.no_quorum(before)
             return order
     except ProxmoxError as error:
         raise obstacles.not_sent(error) from None
+
+
+def _look(api: Api, node: str, vm_id: int, action: Action) -> Look:
+    """Read what the action needs to know. A machine may move meanwhile: then say where to."""
+    found = guest.find_machine(api, node, vm_id)
+    try:
+        return guest.look(api, found, action)
+    except ProxmoxError as error:
+        now = guest.relocate(api, found) if error.code == 500 else found
+        if now.node == found.node:
+            raise
+        raise machine_elsewhere(now, node) from None
 
 
 def _carry_out(api: Api, order: Order, cancelled: Cancelled) -> PowerResult:
@@ -85,8 +103,12 @@ def _carry_out(api: Api, order: Order, cancelled: Cancelled) -> PowerResult:
     try:
         _send(api, order, cancelled)
     except ProxmoxError as error:
+        if error.code == 595:
+            raise advice.undelivered(order.before, order.action, error) from None
         if error.answer_lost:
             raise advice.lost(order.before, order.action, error) from None
+        if error.code == "refused":  # it never reached Proxmox
+            raise obstacles.not_sent(error) from None
         if error.code == "":
             raise
         return refused(api, order, error)

@@ -1,18 +1,45 @@
 """The requests about one machine: where it is, its live state, its tasks, the POST."""
 
 import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from src.errors import ProxmoxError
 from src.models import KINDS, Action, Machine
-from src.power.tasks import Task, read_task
+from src.power.tasks import Task, node_time, read_task
 from src.proxmox import refusals
 from src.proxmox.api import Api, check_target
-from src.proxmox.deadline import attempt
-from src.proxmox.rows import Row, clean, integer, read_cluster, read_machine
+from src.proxmox.deadline import attempt, time_left
+from src.proxmox.rows import Row, clean, flag, integer, read_cluster, read_machine
 
 UPID = re.compile(r"UPID:([a-zA-Z0-9-]+)(:[0-9A-Fa-f]{8,9}){3}:[^/\s?#%]+:")
-LOG_LINES = 5
+LOG_LINES = 5  # of a log are shown
+LOG_PAGE, MAX_LOG_PAGES = 5000, 10  # lines in a request, and requests
+PENDING_PATIENCE = 0.5  # for what only helps, after what is needed has come
+
+
+@dataclass(kw_only=True)
+class LiveMachine(Machine):
+    """A machine with what only status/current has: its process, and whether its guest agent
+    is enabled in its options (not whether it answers)."""
+
+    pid: int | None = None
+    agent: bool = False
+
+
+@dataclass
+class Look:
+    """What is read before a power action. `pending` has the keys of pending changes, once
+    they are read. `quorate` is None if it is unknown or was not read."""
+
+    machine: LiveMachine
+    tasks: list[Task] | None
+    quorate: bool | None
+    pending: Future[list[str]] | None
 
 
 def find_machine(api: Api, node: str, vm_id: int) -> Machine:
@@ -29,7 +56,7 @@ def find_machine(api: Api, node: str, vm_id: int) -> Machine:
     if found is None:
         raise refusals.unknown_machine(vm_id, api.settings)
     if found.node != node:
-        raise refusals.machine_elsewhere(vm_id, found.name or "no name", node, found.node)
+        raise refusals.machine_elsewhere(found, node)
     if nodes[node].get("status") == "offline":
         raise refusals.offline_node(vm_id, node)
     return found
@@ -53,11 +80,55 @@ def _known(vm_id: int, resources: list[Row]) -> Machine | None:
     return None
 
 
-def read_state(api: Api, machine: Machine) -> Machine:
+def look(api: Api, machine: Machine, action: Action) -> Look:
+    """Read at once what an action needs to know: GET the live state, and beside it
+
+    - pending changes before a start or a reboot,
+    - tasks before a graceful stop or a reboot,
+    - quorum before a reboot.
+
+    Raises ProxmoxError if the state cannot be read.
+    """
+    pool = ThreadPoolExecutor(4)
+
+    def ask(call: Callable[..., Any], *args: Any) -> Future[Any]:
+        return pool.submit(partial(copy_context().run, call, *args))
+
+    state = ask(read_state, api, machine)
+    starts, graceful = action in ("start", "reboot"), action in ("shutdown", "reboot")
+    pending = ask(read_pending, api, machine) if starts else None
+    tasks = ask(read_tasks, api, machine) if graceful else None
+    quorate = ask(has_quorum, api) if action == "reboot" else None
+    pool.shutdown(wait=False)
+    needed = [each for each in (state, tasks, quorate) if each]
+    wait(needed, max(0.0, time_left()))
+    if pending:
+        wait([pending], PENDING_PATIENCE)
+    return Look(
+        machine=state.result(),
+        tasks=tasks.result() if tasks else None,
+        quorate=quorate.result() if quorate else None,
+        pending=pending,
+    )
+
+
+def read_state(api: Api, machine: Machine) -> LiveMachine:
     """GET /nodes/{node}/{qemu|lxc}/{vm_id}/status/current: the machine, live."""
     row = api.row(_resource(api, machine).status.current, machine.node)
     row |= {"node": machine.node, "type": machine.type}
-    return read_machine(machine.vm_id, row, {})
+    live = read_machine(machine.vm_id, row, {})
+    return LiveMachine(**vars(live), pid=integer(row.get("pid")), agent=flag(row.get("agent")))
+
+
+def read_pending(api: Api, machine: Machine) -> list[str]:
+    """GET /nodes/{node}/{qemu|lxc}/{vm_id}/pending: the keys that a start will change.
+
+    Returns none if they cannot be read, because they only help.
+    """
+    rows = attempt(api.rows, _resource(api, machine).pending, machine.node)
+    rows = [] if isinstance(rows, ProxmoxError) else rows
+    changed = (row for row in rows if "pending" in row or "delete" in row)
+    return sorted(clean(row.get("key"), 40) for row in changed if row.get("key"))
 
 
 def read_tasks(api: Api, machine: Machine) -> list[Task]:
@@ -76,6 +147,21 @@ def has_quorum(api: Api) -> bool | None:
     """GET /cluster/status: None on a single host, and if it cannot be read."""
     rows = attempt(api.rows, api.root.cluster.status)
     return None if isinstance(rows, ProxmoxError) else read_cluster(rows)[1]
+
+
+def read_clock(api: Api, machine: Machine, tasks: list[Task]) -> float | None:
+    """Return the time by the node's clock, which runs apart from this computer's.
+
+    From the machine's tasks and uptime, else GET /cluster/ha/status/current, where every
+    node writes its time each 10 s, else the header Date. None if none of them tells.
+    """
+    if (now := node_time(tasks, machine)) is not None:
+        return now
+    rows = attempt(api.rows, api.root.cluster.ha.status.current)
+    rows = [] if isinstance(rows, ProxmoxError) else rows
+    if times := [time for row in rows if (time := integer(row.get("timestamp")))]:
+        return max(times)
+    return api.server_time if machine.status != "stopped" else None
 
 
 def send_action(api: Api, machine: Machine, action: Action, **params: int) -> str:
@@ -97,11 +183,23 @@ def exit_status(api: Api, task: str) -> str | None:
 
 
 def log_tail(api: Api, task: str) -> list[str]:
-    """GET /nodes/{node}/tasks/{upid}/log: its last lines, shortened."""
+    """GET /nodes/{node}/tasks/{upid}/log: its last lines, shortened.
+
+    Before them the lines that begin with WARN, which stand at the beginning of a log.
+    """
     node = task.split(":")[1]
-    rows = api.rows(api.root.nodes(node).tasks(task).log, node, limit=1000)
+    log = api.root.nodes(node).tasks(task).log
+    rows: list[Row] = []
+    for _ in range(MAX_LOG_PAGES):
+        page = api.rows(log, node, start=len(rows), limit=LOG_PAGE)
+        rows += page
+        if len(page) != LOG_PAGE:
+            break
     lines = [clean(row.get("t") or "") for row in rows]
-    return [line for line in lines if line not in ("", "no content")][-LOG_LINES:]
+    lines = [line for line in lines if line not in ("", "no content")]
+    warnings = [line for line in lines if line.startswith("WARN")][:LOG_LINES]
+    rest = [line for line in lines if line not in warnings]
+    return warnings + rest[-max(1, LOG_LINES - len(warnings)) :]
 
 
 def _resource(api: Api, machine: Machine) -> Any:

@@ -7,24 +7,40 @@ from src.models import KINDS, Action, Machine
 from src.power.tasks import UnderWay
 
 LOOK = "Call list_machines in a minute."
-FORCE = (
-    "call stop_machine with force: true to cut its power{}. Unsaved data is lost then, so ask "
-    "the user first."
-)
-RESTART = " and start_machine to start it again"  # for FORCE in place of a reboot
-HA_ERROR = (
-    "Disable it in HA (in Proxmox, Datacenter > HA) and fix the cause before HA can start it again."
-)
-STUCK = {  # what a state of QEMU means, and the way out of it
-    "shutdown": (
-        "the guest is off, but its process still runs",
-        "Call stop_machine with force: true to end the process. Nothing is lost.",
-    ),
-    "io-error": (
-        "its storage fails or is full, so QEMU froze it",
-        "Repair the storage and resume it in Proxmox, or " + FORCE.format(""),
-    ),
+RESTART = " and start_machine to start it again"
+# An exempt action works under a lock: Proxmox resumes a hibernated VM, and ignores mounts.
+EXEMPT = {("start", "suspended"), ("start", "mounted"), ("stop", "mounted")}
+# What a state of QEMU means, and the way out of it: wait, resume it, or cut its power.
+WAIT, RESUME, CUT, REPAIR = "wait", "resume", "cut", "repair"
+STUCK = {
+    "shutdown": ("the guest is off, but its QEMU process is still running", "end"),
+    "io-error": ("its storage has failed or is full, so QEMU froze it", REPAIR),
+    "internal-error": ("QEMU failed, and cannot resume it", CUT),
+    "guest-panicked": ("its operating system has crashed", CUT),
+    "watchdog": ("its watchdog stopped it, because the guest hung", RESUME),
+    "inmigrate": ("it is being migrated or resumed", WAIT),
+    "postmigrate": ("it has been migrated", WAIT),
+    "finish-migrate": ("it is being migrated", WAIT),
+    "save-vm": ("its state is being saved", WAIT),
+    "restore-vm": ("its state is being restored", WAIT),
+    "prelaunch": ("it waits frozen before it runs", RESUME),
+    "suspended": ("its guest is asleep", RESUME),
 }
+
+
+def force(machine: Machine, again: str = "") -> str:
+    """Offer to cut the power, at the end of a sentence that says when."""
+    return (
+        f"call stop_machine with force: true to cut the power of {machine.short}{again}. Unsaved "
+        "data will be lost, so ask the user first."
+    )
+
+
+def ha_error(machine: Machine) -> str:
+    return (
+        f"HA will not start {machine.short} again until somebody disables it in HA (in Proxmox, "
+        "Datacenter > HA) and fixes the cause."
+    )
 
 
 def unknown_action(actions: Iterable[str]) -> ProxmoxError:
@@ -33,42 +49,65 @@ def unknown_action(actions: Iterable[str]) -> ProxmoxError:
 
 def check(machine: Machine, action: Action) -> None:
     """Raise ProxmoxError if the action cannot work in this state, with what to do instead."""
-    subject, lock = machine.subject, machine.lock
+    subject, container = machine.subject, machine.type == "lxc"
     if machine.template:
-        raise ProxmoxError(
-            f"{subject} is a template, which cannot run",
-            "Clone it in Proxmox, and start the clone.",
-        )
+        advice = "Clone it in Proxmox, and start the clone."
+        raise ProxmoxError(f"{subject} is a template, which cannot run", advice)
     if action == "reboot" and machine.status == "stopped":
         raise ProxmoxError(f"{subject} is stopped", "Call start_machine instead.")
-    # A hibernated VM has the lock suspended, and starting it resumes it.
-    exempt = {("start", "suspended"), ("start", "mounted"), ("stop", "mounted")}
-    if lock and (action, lock) not in exempt:
-        command = KINDS[machine.type].command
+    if machine.ha == "freeze" and not (action == "reboot" and container):
+        end = "nothing would carry it out"
+        if action == "reboot":
+            end = f"{machine.short} would go down and stay down"
         raise ProxmoxError(
-            f"{subject} is locked ({lock})",
-            "Try again when that task has ended. If no such task runs, an administrator "
-            f"can remove the lock: {command} unlock {machine.vm_id}",
+            f"The {action} of {machine.label} cannot work: HA is disarmed or paused (its HA state "
+            f"is freeze), so {end}",
+            "An administrator must arm HA again (in Proxmox, Datacenter > HA), or end the "
+            "maintenance of its node.",
         )
+    _check_lock(machine, action)
     if machine.status not in ("running", "stopped") and action != "stop":
-        resume = "Resume it in Proxmox, or " + FORCE.format("")
-        meaning, advice = STUCK.get(machine.status, ("", resume))
-        raise ProxmoxError(
-            f"{subject} is in state {machine.status}{f': {meaning}' if meaning else ''}. "
-            f"A {action} does not work in this state",
-            advice,
-        )
+        _check_state(machine, action)
     if action == "reboot" and machine.ha == "error":
         raise ProxmoxError(
-            f"{subject} is in the HA state error, so it would go down and not start again", HA_ERROR
+            f"{subject} is in the HA error state, so it would go down and not start again",
+            ha_error(machine),
         )
 
 
-def no_quorum(machine: Machine) -> ProxmoxError:
-    return ProxmoxError(
-        f"The cluster has no quorum, and without quorum nothing can be started: "
-        f"{machine.label} would go down and stay down",
-        "Call list_infrastructure to see which nodes are missing.",
+def _check_lock(machine: Machine, action: Action) -> None:
+    lock = machine.lock
+    if not lock or (action, lock) in EXEMPT or _resumes_backup(machine, action):
+        return
+    raise ProxmoxError(
+        f"{machine.subject} is locked ({lock})",
+        "A task may hold the lock: try again when it has ended. Only if no task is running on "
+        f"{machine.short}, an administrator can remove the lock with {KINDS[machine.type].command} "
+        f"unlock {machine.vm_id}: it does harm while one is.",
+    )
+
+
+def _resumes_backup(machine: Machine, action: Action) -> bool:
+    """Whether it is off and being backed up. Its process waits, and a start resumes it."""
+    state = (action, machine.lock, machine.status)
+    return state in (("start", "backup", "prelaunch"), ("start", "backup", "paused"))
+
+
+def _check_state(machine: Machine, action: Action) -> None:
+    if _resumes_backup(machine, action):
+        return
+    meaning, way_out = STUCK.get(machine.status, ("", RESUME))
+    advice = {
+        "end": "Call stop_machine with force: true to end the process. No data will be lost.",
+        WAIT: f"Wait for that. {LOOK}",
+        RESUME: f"Resume {machine.short} in Proxmox, or {force(machine)}",
+        REPAIR: f"Repair the storage and resume {machine.short} in Proxmox, or {force(machine)}",
+        CUT: force(machine, RESTART)[0].upper() + force(machine, RESTART)[1:],
+    }[way_out]
+    raise ProxmoxError(
+        f"{machine.subject} is in state {machine.status}{f': {meaning}' if meaning else ''}. "
+        f"A {action} does not work in this state",
+        advice,
     )
 
 
@@ -77,9 +116,17 @@ def check_other(machine: Machine, action: Action, other: UnderWay) -> None:
     if action == other.action or (action == "shutdown" and other.action == "stop"):
         return
     raise ProxmoxError(
-        f"The {action} of {machine.label} cannot work now, because a {other.action} is "
+        f"The {action} of {machine.label} cannot work now, because a {other.action} of it is "
         f"under way ({other.description})",
         LOOK,
+    )
+
+
+def no_quorum(machine: Machine) -> ProxmoxError:
+    return ProxmoxError(
+        "The cluster has no quorum, and without quorum nothing can be started: "
+        f"{machine.label} would go down and stay down",
+        "Call list_infrastructure to see which nodes are missing.",
     )
 
 
@@ -102,14 +149,14 @@ def cancelled_after_refusal(machine: Machine, action: Action) -> ProxmoxError:
 def already(machine: Machine) -> str:
     message = f"{machine.subject} is already {machine.status}. Nothing was sent."
     if machine.ha == "error":
-        message += f" It is in the HA state error. {HA_ERROR}"
+        message += f" It is in the HA error state. {ha_error(machine)}"
     return message
 
 
 def will_change(machine: Machine, other: UnderWay) -> str:
     tool = "start_machine" if other.leads_to == "stopped" else "stop_machine"
     return (
-        f"{machine.subject} is {machine.status} now, but a {other.action} of it is under "
-        f"way ({other.description}). Nothing was sent. {LOOK} When it is "
-        f"{other.leads_to}, call {tool}."
+        f"{machine.subject} is {machine.status} now, but a {other.action} of it is under way "
+        f"({other.description}). Nothing was sent. {LOOK} If {machine.short} is "
+        f"{other.leads_to} then, call {tool}."
     )

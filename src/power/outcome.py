@@ -4,18 +4,21 @@ import math
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from src.errors import ProxmoxError
 from src.models import GOALS, Action, Machine, PowerResult
 from src.power import advice, guest
+from src.power.guest import LiveMachine
 from src.power.tasks import UnderWay, later_than, lock_holder, succeeded
 from src.proxmox.api import Api
 from src.proxmox.deadline import POWER_TIMEOUT, Progress, attempt, time_left, within
 
-LOG_PATIENCE = 2.0
-SETTLE_PATIENCE = 2.0
-CUT_PATIENCE = 10.0  # a container that is cut short needs 7 s to stop
+LOG_TIMEOUT = 2.0
+SETTLE_TIMEOUT = 2.0
+CUT_TIMEOUT = 10.0  # a container that is cut short needs 7 s to stop
+FROZEN_LOOKS = 5  # a VM that HA starts is in prelaunch for a moment
 
 # How the task of a graceful stop ends, a VM's or a container's, when a forced stop comes.
 INTERRUPTED = ("received interrupt", "unexpected status")
@@ -31,15 +34,19 @@ class Order:
     """An action, the machine as it was before, and what was under way on it.
 
     `task` is the task to wait for: ours, or that of `other`. It is None before ours is
-    sent, and if HA carries out what is under way. `at` is when the action began.
+    sent, and if HA carries out what is under way. `at` is when the action began, `down`
+    after how many seconds a VM's reboot task ended, which is when the VM was down.
+    `pending` has the keys of changes that a start carries out, once they are read.
     """
 
     action: Action
-    before: Machine
+    before: LiveMachine
     progress: Progress | None
     at: float
     other: UnderWay | None = None
     task: str | None = None
+    pending: Future[list[str]] | None = None
+    down: float | None = None
 
     @property
     def needless(self) -> bool:
@@ -47,14 +54,19 @@ class Order:
         return self.before.status == GOALS[self.action] and self.action != "reboot"
 
     @property
-    def joined(self) -> str:
-        """What is under way already, so that nothing is sent, or ""."""
-        return self.other.description if self.other else ""
+    def seconds(self) -> float:
+        """How long ago the action began."""
+        return time.monotonic() - self.at
 
     @property
     def began(self) -> float:
-        """When the task began, by the node's clock. Without a task nothing is later."""
+        """When the task began, by the node's clock. Infinite without a task."""
         return int(self.task.split(":")[4], 16) if self.task else math.inf
+
+    @property
+    def changes(self) -> list[str]:
+        """The keys of pending changes, as far as they were read in time."""
+        return self.pending.result() if self.pending and self.pending.done() else []
 
     def result(self, after: Machine, message: str, finished: bool = True) -> PowerResult:
         """Return the result, with the machine as it is now."""
@@ -78,23 +90,34 @@ def follow(api: Api, order: Order) -> PowerResult:
     end: End = None
     for _ in _ticks(order) if order.task else ():
         end = attempt(guest.exit_status, api, str(order.task))
-        if end is not None and not _may_still_fail(order, end):
+        if end is not None and not _may_still_run(order, end):
             break
     if isinstance(end, str) and not succeeded(end):
         return _failed(api, order, end)
+    if order.action == "reboot" and order.before.type == "qemu" and isinstance(end, str):
+        order.down = order.seconds
     return _confirm(api, order, end)
 
 
 def refused(api: Api, order: Order, error: ProxmoxError) -> PowerResult:
     """Raise ProxmoxError with Proxmox's refusal, unless the goal was reached otherwise."""
-    after = attempt(guest.read_state, api, order.before)
+    after = _look_after(api, order)
     if result := _overtaken(order, after, error.cause):
         return result
-    step = error.advice or advice.next_step(after, order.action, error.cause)
-    raise advice.failed(order.before, after, order.action, error.cause, step)
+    raise advice.refused(order.before, after, order.action, error)
 
 
-def _may_still_fail(order: Order, end: End) -> bool:
+def _look_after(api: Api, order: Order) -> LiveMachine | ProxmoxError:
+    """Return the machine's state after a failure. Raises ProxmoxError if it has moved."""
+    after = attempt(guest.read_state, api, order.before)
+    if isinstance(after, ProxmoxError) and after.code == 500:
+        node = guest.relocate(api, order.before).node
+        if node != order.before.node:
+            raise advice.moved(order.before, node, order.action)
+    return after
+
+
+def _may_still_run(order: Order, end: End) -> bool:
     """Whether the task may still run, so that the machine's state is not its outcome yet."""
     if isinstance(end, ProxmoxError):
         return end.code not in UNREADABLE
@@ -107,18 +130,22 @@ def _confirm(api: Api, order: Order, end: End) -> PowerResult:
     A VM's reboot task ends when the guest is down, and HA's task when the request is
     queued. HA may start the machine on another node.
     """
-    machine, reason, acted = order.before, "", False
-    after: Machine | None = None
+    machine: Machine = order.before
+    reason, acted, frozen = "", False, 0
+    after: LiveMachine | None = None
     for _ in _ticks(order):
         seen = attempt(guest.read_state, api, machine)
         if isinstance(seen, ProxmoxError):
             machine = guest.relocate(api, machine) if seen.code == 500 else machine
             continue
         after = seen
-        if _may_still_fail(order, end):
+        if _may_still_run(order, end):
             continue
         if _reached(after, order):
             return order.result(after, _done(api, order, after, end))
+        frozen = frozen + 1 if order.action == "start" and after.status == "prelaunch" else 0
+        if frozen and (not after.managed or frozen >= FROZEN_LOOKS):
+            return order.result(after, advice.frozen(after))
         if after.managed or order.action == "reboot":
             tasks = guest.read_tasks(api, machine)
             later = later_than(tasks, order.began, order.task or "")
@@ -127,67 +154,76 @@ def _confirm(api: Api, order: Order, end: End) -> PowerResult:
             # HA may try again, until it puts the machine into the state error.
             if after.ha == "error" or (reason and not after.managed):
                 break
+    if after and after.node != order.before.node and not after.managed:
+        raise advice.moved(order.before, after.node, order.action)
     if after and (reason or after.ha == "error"):
-        reason = reason or "HA has put it into the state error"
-        step = advice.next_step(after, order.action, reason)
-        raise advice.failed(order.before, after, order.action, reason, step)
-    message = advice.unfinished(
-        order.before,
-        after,
-        order.action,
-        time.monotonic() - order.at,
-        _outlook(order, after, end, acted),
-        order.joined,
-    )
+        reason = reason or advice.IN_ERROR
+        step = advice.next_step(order.before, after, order.action, reason)
+        raise advice.failed(order.before, after, order.action, reason, step, order.other)
+    message = advice.unfinished(order.before, after, order.action, order.seconds, order.other)
+    outlook = _outlook(order, after, end, acted)
     last = after or replace(order.before, status="unknown")
-    return order.result(last, message, finished=False)
+    return order.result(last, f"{message} {outlook}", finished=False)
 
 
 def _done(api: Api, order: Order, after: Machine, end: End) -> str:
-    status, log = end if isinstance(end, str) else None, ""
-    if status not in (None, "OK"):
-        log = advice.log_text(attempt(guest.log_tail, api, str(order.task)), "")
-    return advice.done(after, order.action, status, log, bool(order.joined))
+    if order.other:
+        message = advice.done_by_other(after, order.other)
+    else:
+        message = advice.done(after, order.action, order.seconds, order.down)
+        if keys := order.changes:
+            message += advice.took_effect(keys)
+    if isinstance(end, str) and end != "OK":
+        log = attempt(guest.log_tail, api, str(order.task))
+        message += advice.with_warnings(end, advice.log_text(log, ""))
+    return message
 
 
-def _reached(after: Machine, order: Order) -> bool:
+def _reached(after: LiveMachine, order: Order) -> bool:
     """Whether the machine is as it should be.
 
-    After a reboot its uptime is lower than before, or not longer ago than the request. A
-    container's uptime is 0 while it goes down, and -1 when it is back.
+    After a reboot it has another process, or its uptime is lower than before, or no longer
+    than the time since the request.
     """
     if after.status != GOALS[order.action] or order.action != "reboot":
         return after.status == GOALS[order.action]
+    if after.pid and order.before.pid and after.pid != order.before.pid:
+        return True
     return after.uptime not in (None, 0) and (
-        after.uptime < (order.before.uptime or 0) or after.uptime <= time.monotonic() - order.at
+        after.uptime < (order.before.uptime or 0) or after.uptime <= order.seconds
     )
 
 
-def _outlook(order: Order, after: Machine | None, end: End, acted: bool) -> str:
+def _outlook(order: Order, after: LiveMachine | None, end: End, acted: bool) -> str:
     """Say what to expect of an action that is not finished."""
+    before, action = order.before, order.action
     if isinstance(end, ProxmoxError):
         return advice.outlook_unread(end)
-    if _may_still_fail(order, end):
-        return advice.outlook_of_task(order.before, after, order.action)
-    if order.before.managed:
+    if _may_still_run(order, end):
+        if order.other:
+            return advice.outlook_of_other(before, order.other)
+        runs = bool(after and after.status == "running")
+        return advice.outlook_of_task(before, before.agent, action, runs)
+    if before.managed:
         acted = acted or bool(after and after.ha in ("request_stop", "error"))
-        return advice.outlook_of_ha(after, order.action, acted)
-    return advice.outlook_of_end(after, order.action, end)
+        return advice.outlook_of_ha(before, after, action, acted)
+    return advice.outlook_of_end(after, action, end)
 
 
 def _failed(api: Api, order: Order, status: str) -> PowerResult:
     """Raise ProxmoxError with the task's failure, unless the goal was reached otherwise."""
-    action = order.action
-    after = attempt(guest.read_state, api, order.before)
+    action, ran = order.action, order.seconds
+    after = _look_after(api, order)
     if (
         action == "start"
         and isinstance(after, Machine)
-        and (after.status, after.uptime) == ("running", 0)
+        and after.status == "running"
+        and not after.uptime
         and "already running" not in status
     ):  # a container whose start failed looks like this for a moment
-        after = _look_until_stopped(api, order, SETTLE_PATIENCE)
+        after = _look_until_stopped(api, order, SETTLE_TIMEOUT)
     if status in INTERRUPTED and action in ("shutdown", "reboot"):
-        after = _look_until_stopped(api, order)
+        after = _look_until_stopped(api, order, CUT_TIMEOUT)
         if isinstance(after, Machine) and after.status == "stopped":
             if action == "shutdown":
                 return order.result(after, advice.cut_short(after))
@@ -199,9 +235,12 @@ def _failed(api: Api, order: Order, status: str) -> PowerResult:
     holder = None
     if "can't lock" in reason:
         holder = lock_holder(guest.read_tasks(api, order.before), order.task or "")
-    step = advice.next_step(after, action, reason, holder)
-    tail = advice.log_text(lines, reason)
-    raise advice.failed(order.before, after, action, reason, step, tail)
+    if order.other and order.other.task:  # it began before us, by the node's clock
+        ended = [t for t in guest.read_tasks(api, order.before) if t.upid == order.task]
+        ran = ended[0].ended - ended[0].began if ended else ran
+    step = advice.next_step(order.before, after, action, reason, ran, holder)
+    step += advice.log_text(lines, reason)
+    raise advice.failed(order.before, after, action, reason, step, order.other)
 
 
 def _overtaken(order: Order, after: Machine | ProxmoxError, reason: str) -> PowerResult | None:
@@ -213,11 +252,9 @@ def _overtaken(order: Order, after: Machine | ProxmoxError, reason: str) -> Powe
     return replace(order.result(after, advice.overtaken(after)), changed=False)
 
 
-def _look_until_stopped(
-    api: Api, order: Order, patience: float = CUT_PATIENCE
-) -> Machine | ProxmoxError:
-    """Return the machine when it has stopped, or as it is when the time is over."""
-    with within(min(patience, max(time_left(), 2.0))):
+def _look_until_stopped(api: Api, order: Order, seconds: float) -> LiveMachine | ProxmoxError:
+    """Return the machine when it has stopped, or as it is when time runs out."""
+    with within(min(seconds, max(time_left(), 2.0))):
         for _ in _ticks(order):
             after = attempt(guest.read_state, api, order.before)
             if isinstance(after, Machine) and after.status == "stopped":
@@ -228,9 +265,11 @@ def _look_until_stopped(
 def _whole_log(api: Api, order: Order) -> list[str] | ProxmoxError:
     """Wait until the log says how the task ended, and return its last lines."""
     lines: list[str] | ProxmoxError = []
-    with within(LOG_PATIENCE):
+    with within(LOG_TIMEOUT):
         for _ in _ticks(order):
             lines = attempt(guest.log_tail, api, str(order.task))
+            if isinstance(lines, ProxmoxError) and lines.code not in UNREADABLE:
+                continue
             if isinstance(lines, ProxmoxError) or any(map(ENDED.match, lines)):
                 break
     return lines
@@ -244,7 +283,7 @@ def _ticks(order: Order) -> Iterator[None]:
         left = time_left()
         if left <= 0:
             return
-        seconds = int(time.monotonic() - order.at)
+        seconds = int(order.seconds)
         if order.progress and seconds > reported:
             reported = seconds
             order.progress(seconds, POWER_TIMEOUT, f"{order.action} {order.before.label}")

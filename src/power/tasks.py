@@ -1,5 +1,6 @@
 """What a machine's tasks mean for it: pure functions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -12,26 +13,23 @@ ACTIONS: dict[str, Action] = {
     f"{kind.task}{action}": action for kind in KINDS.values() for action in GOALS
 } | {"hastart": "start", "hastop": "stop"}
 CONSOLES = ("vncproxy", "vncshell", "termproxy", "spiceproxy", "spiceshell")
-# How many seconds Proxmox waits for a guest to obey.
-VM_PATIENCE, CONTAINER_PATIENCE, CONTAINER_REBOOT_PATIENCE, HA_PATIENCE = (60, 125, 60, 60)
-ENDS = {  # when a task ends by itself, in seconds after its start, and how
-    "qmshutdown": (VM_PATIENCE, "it gives up, and the VM keeps running"),
-    "qmreboot": (VM_PATIENCE, "it gives up, and the VM keeps running"),
-    "vzshutdown": (CONTAINER_PATIENCE, "it gives up, and the container keeps running"),
-    "vzreboot": (CONTAINER_REBOOT_PATIENCE, "Proxmox kills the container and starts it again"),
-    "qmstop": (VM_PATIENCE, "Proxmox kills the VM's process"),
-}
+# How many seconds Proxmox waits for a guest to obey, unless its options say otherwise.
+VM_PATIENCE, AGENT_PATIENCE, CONTAINER_PATIENCE, CONTAINER_REBOOT_PATIENCE = 60, 600, 125, 60
+HUNG_PATIENCE = 70  # until the process of a VM that hangs is killed
+HA_PATIENCE = 60  # until HA cuts the power of a VM
+HA_DELAY = 60  # until HA acts on a request; 30 s were seen on a busy cluster
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of Proxmox. `status` is its exit status, None while it runs. `began` is in
-    seconds since 1970 by the node's clock, 0 if unknown."""
+    """A task of Proxmox. `status` is its exit status, None while it runs. `began` and `ended`
+    are in seconds since 1970 by the node's clock, 0 if unknown."""
 
     upid: str
     type: str
     status: str | None
     began: int
+    ended: int = 0
 
     @property
     def failed(self) -> bool:
@@ -51,6 +49,7 @@ def read_task(row: Row) -> Task:
         type=clean(row.get("type") or ""),
         status=None if status == "RUNNING" else status,
         began=integer(row.get("starttime")) or 0,
+        ended=integer(row.get("endtime")) or 0,
     )
 
 
@@ -74,25 +73,44 @@ class UnderWay:
         return f"task {describe(self.task)}" if self.task else "requested from HA"
 
 
-def under_way(tasks: list[Task], machine: Machine) -> UnderWay | None:
+def under_way(
+    tasks: list[Task], machine: Machine, clock: Callable[[], float | None]
+) -> UnderWay | None:
     """Return what will change the machine, if anything will; of several tasks the oldest.
 
-    HA acts seconds after a request. Until then the newest task shows what was requested.
+    HA acts seconds after a request. Until then the newest task shows what was requested,
+    and after HA_DELAY it shows nothing any more: HA dropped the request, or nobody carried
+    it out. `clock` returns the node's time, None if it is unknown.
     """
     power = [task for task in tasks if task.type in ACTIONS]
     running = [task for task in power if task.status is None]
     if running:
         oldest = min(running, key=attrgetter("began"))
         return UnderWay(ACTIONS[oldest.type], oldest)
-    if not machine.managed or machine.ha == "error":
+    if not machine.managed or machine.ha in ("error", "freeze"):
         return None
     newest = max(power, key=attrgetter("began"), default=None)
-    request = newest.type if newest and newest.status == "OK" else ""
+    request = ""
+    if newest and newest.type in ("hastart", "hastop") and newest.status == "OK":
+        now = clock()
+        since = newest.ended or newest.began
+        request = newest.type if now is None or now - since <= HA_DELAY else ""
     if machine.status == "stopped":
         starts = request == "hastart" or machine.ha in ("started", "request_start")
         return UnderWay("start") if starts and request != "hastop" else None
     stops = request == "hastop" or machine.ha == "request_stop"
     return UnderWay("stop") if stops else None
+
+
+def node_time(tasks: list[Task], machine: Machine) -> float | None:
+    """Return the node's time: when its latest start began, and its uptime since then."""
+    starts = [
+        task.began
+        for task in tasks
+        if ACTIONS.get(task.type) in ("start", "reboot") and task.type != "hastart"
+        if task.status is not None and not task.failed
+    ]
+    return max(starts) + machine.uptime if starts and machine.uptime else None
 
 
 def later_than(tasks: list[Task], since: float, ours: str) -> list[Task]:
@@ -117,22 +135,11 @@ def lock_holder(tasks: list[Task], ours: str) -> Task | None:
 
 
 def describe(task: Task) -> str:
-    """Write qmshutdown, since 12:30:05 UTC; about 12:31:05 UTC it gives up, ..."""
-    since = f", since {_clock(task.began)}" if task.began else ""
-    end = _expected_end(task)
-    return f"{task.type}{since}{f'; {end}' if end else ''}"
+    """Write qmshutdown, since 12:30:05 UTC.
 
-
-def _expected_end(task: Task) -> str:
-    """Say when and how the task ends by itself, or "" if that is unknown."""
-    seconds, end = ENDS.get(task.type, (0, ""))
-    if not end or not task.began:
-        return ""
-    # HA's own shutdowns are tasks of root@pam, and cut the power.
-    if task.type == "qmshutdown" and ":root@pam:" in task.upid:
-        end = "it gives up or, if HA manages the VM, cuts its power"
-    return f"about {_clock(task.began + seconds)} {end}"
-
-
-def _clock(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S UTC")
+    Nobody can tell when another's task ends: a bulk shutdown and HA cut the power, and a
+    guest agent has ten minutes.
+    """
+    if not task.began:
+        return task.type
+    return f"{task.type}, since {datetime.fromtimestamp(task.began, UTC):%H:%M:%S} UTC"

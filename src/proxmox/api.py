@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -50,6 +51,14 @@ class Api:
     def peer(self) -> Peer | None:
         """The server as its certificate says; None before the first connection."""
         return self._transport.peer
+
+    @property
+    def server_time(self) -> float | None:
+        """When the newest answer was sent, in seconds since 1970, by the server's clock."""
+        try:
+            return parsedate_to_datetime(self._transport.date).timestamp()
+        except ValueError:
+            return None
 
     def rows(self, resource: Any, node: str = "", **params: Any) -> list[Row]:
         """GET a list of objects. Raises ProxmoxError."""

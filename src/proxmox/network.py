@@ -62,6 +62,15 @@ class Network:
         variable = self.bundle_variable
         return f"{self.verify} (from {variable})" if variable else self.verify
 
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """Which version of the CA file there is, to notice when it has been mended."""
+        try:
+            found = os.stat(self.verify) if isinstance(self.verify, str) else None
+        except (OSError, ValueError):
+            return None
+        return found and (found.st_mtime_ns, found.st_size)
+
     def tls_unavailable(self) -> ProxmoxError:
         """Say which variable keeps TLS from being set up, and how to mend it."""
         problem = "" if isinstance(self.verify, bool) else problem_with(self.verify)

@@ -50,8 +50,8 @@ BUNDLE = (
 )
 EXPIRED = (
     UNTRUSTED + "it has expired",
-    "Renew it on the node: pvecm updatecerts --force (if ACME made it: pvenode acme cert renew)"
-    + UNVERIFIED,
+    "On the node, with quorum, run pvecm updatecerts --force, then systemctl reload-or-restart "
+    "pveproxy (if ACME made it: pvenode acme cert renew)" + UNVERIFIED,
 )
 EXPIRED_CA = (
     UNTRUSTED + "the CA in {ca} has expired",

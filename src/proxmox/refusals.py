@@ -7,8 +7,9 @@ from proxmoxer import ResourceException  # type: ignore[import-untyped]
 
 from src.config.settings import Settings
 from src.errors import ProxmoxError
+from src.models import Machine
 from src.proxmox.rights import grant
-from src.proxmox.rows import clean
+from src.proxmox.rows import clean, quote
 
 CURES = {  # for Proxmox's words that do not say what to do
     "no quorum": "Call list_infrastructure: a start needs a majority of the nodes online.",
@@ -56,9 +57,10 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
     if code == 401:
         return ProxmoxError(
             f"Proxmox rejects the API token {token} ({said or 'no reason given'})",
-            "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and under Permissions > API "
-            "Tokens that it exists and has not expired. A token that was deleted and created "
-            "again has no rights: grant them again.",
+            "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and under Permissions > API Tokens "
+            "that it exists and has not expired. For a lost secret run pveum user token modify "
+            f"{settings.user} {settings.token_name} --regenerate 1 (9.1 and later), which keeps "
+            "its rights; a token that was deleted and created again has none.",
             code,
         )
     if code == 403:
@@ -77,7 +79,7 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
         )
     if code in (400, 500):
         advice = next((cure for words, cure in CURES.items() if words in said), "")
-        return ProxmoxError(f"Proxmox says: {said or f'error {code}'}", advice, code)
+        return ProxmoxError(f"Proxmox says: {quote(said or f'error {code}')}", advice, code)
     return not_the_api(settings)
 
 
@@ -126,10 +128,10 @@ def unknown_machine(vm_id: int, settings: Settings) -> ProxmoxError:
     )
 
 
-def machine_elsewhere(vm_id: int, name: str, node: str, found: str) -> ProxmoxError:
+def machine_elsewhere(machine: Machine, node: str) -> ProxmoxError:
     return ProxmoxError(
-        f"Machine {vm_id} ({name}) is not on {node} but on {found}",
-        f'If you mean that machine, call again with node="{found}".',
+        f"{machine.title} is not on {node} but on {machine.node}",
+        f'If you mean that machine, call again with node="{machine.node}".',
     )
 
 

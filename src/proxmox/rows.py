@@ -13,6 +13,8 @@ from src.models import Machine, Node, NodeResources, Storage
 
 Row = dict[str, Any]
 
+# Colours and the like, as programs write them for a terminal.
+ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
 MAX_NAME, MAX_TAG, MAX_TAGS, MAX_LINE = 80, 40, 20, 200  # characters, and how many
 
 
@@ -28,6 +30,12 @@ def number(value: Any) -> float | None:
 def integer(value: Any) -> int | None:
     found = number(value)
     return None if found is None else int(found)
+
+
+def amount(value: Any) -> int | None:
+    """Read a size or an uptime. Proxmox sends some below 0, which mean nothing."""
+    found = integer(value)
+    return None if found is None or found < 0 else found
 
 
 def fraction(value: Any) -> float | None:
@@ -47,10 +55,16 @@ def some_of(names: list[str]) -> str:
 
 def clean(value: Any, most: int = MAX_LINE) -> str:
     """Return one line, shortened, without control and bidirectional characters."""
+    value = ANSI.sub("", str(value))
     replaced = {"Cc": " ", "Cs": " ", "Co": " ", "Cf": ""}
-    line = "".join(replaced.get(unicodedata.category(c), c) for c in str(value)[: 4 * most])
+    line = "".join(replaced.get(unicodedata.category(c), c) for c in value[: 4 * most])
     line = " ".join(line.split())
     return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def quote(words: str) -> str:
+    """Put another's words into quotes that they cannot end themselves."""
+    return '"' + words.replace('"', "'") + '"'
 
 
 def flag(value: Any) -> bool:
@@ -65,11 +79,11 @@ def read_node(row: Row) -> Node:
         status=str(row.get("status") or "unknown"),
         cpu=fraction(row.get("cpu")),
         cpus=integer(row.get("maxcpu")),
-        memory_used=integer(row.get("mem")),
-        memory_total=integer(row.get("maxmem")),
-        disk_used=integer(row.get("disk")),
-        disk_total=integer(row.get("maxdisk")),
-        uptime=integer(row.get("uptime")),
+        memory_used=amount(row.get("mem")),
+        memory_total=amount(row.get("maxmem")),
+        disk_used=amount(row.get("disk")),
+        disk_total=amount(row.get("maxdisk")),
+        uptime=amount(row.get("uptime")),
     )
 
 
@@ -83,15 +97,15 @@ def read_node_resources(node: str, row: Row) -> NodeResources:
         status="online",
         cpu=fraction(row.get("cpu")),
         cpus=integer((row.get("cpuinfo") or {}).get("cpus")) or None,
-        memory_used=integer(memory.get("used")),
-        memory_total=integer(memory.get("total")) or None,
-        disk_used=integer(disk.get("used")),
-        disk_total=integer(disk.get("total")) or None,
-        uptime=integer(row.get("uptime")),
+        memory_used=amount(memory.get("used")),
+        memory_total=amount(memory.get("total")) or None,
+        disk_used=amount(disk.get("used")),
+        disk_total=amount(disk.get("total")) or None,
+        uptime=amount(row.get("uptime")),
         load=load if len(load) == 3 else None,
         version=version[min(1, len(version) - 1)] or None,
-        swap_used=integer(swap.get("used")),
-        swap_total=integer(swap.get("total")),
+        swap_used=amount(swap.get("used")),
+        swap_total=amount(swap.get("total")),
     )
 
 
@@ -125,9 +139,9 @@ def read_machine(
         status=status,
         cpu=None if idle else fraction(cpu),
         cpus=number(row.get("cpus", row.get("maxcpu"))),
-        memory_used=None if idle else integer(memory),
-        memory_total=integer(row.get("maxmem")),
-        uptime=None if idle else integer(row.get("uptime")),
+        memory_used=None if idle else amount(memory),
+        memory_total=amount(row.get("maxmem")),
+        uptime=None if idle else amount(row.get("uptime")),
         template=flag(row.get("template")),
         lock=text(row.get("lock")),
         tags=tuple(
@@ -150,7 +164,7 @@ def _ha(row: Row, resource: Row) -> str | None:
 def read_storage(node: str, row: Row) -> Storage:
     """Read a row of /nodes/{node}/storage."""
     active = flag(row.get("active"))
-    sized = active and integer(row.get("total"))  # iSCSI has a total of 0
+    sized = active and amount(row.get("total"))  # iSCSI has a total of 0
     return Storage(
         storage=str(row["storage"]),
         type=str(row.get("type") or "unknown"),
@@ -159,16 +173,16 @@ def read_storage(node: str, row: Row) -> Storage:
         active=active,
         content=_words(row.get("content")),
         # Proxmox sends zeros for an inactive storage.
-        used=integer(row.get("used")) if sized else None,
-        total=integer(row.get("total")) if sized else None,
-        available=integer(row.get("avail")) if sized else None,
+        used=amount(row.get("used")) if sized else None,
+        total=amount(row.get("total")) if sized else None,
+        available=amount(row.get("avail")) if sized else None,
     )
 
 
 def read_storage_resource(row: Row, offline: Collection[str]) -> Storage:
     """Read a storage's row of resources, which may be five minutes old: `active` is unknown."""
     last = row.get("status") == "available" and row["node"] not in offline
-    sized = last and integer(row.get("maxdisk"))
+    sized = last and amount(row.get("maxdisk"))
     return Storage(
         storage=str(row["storage"]),
         type=str(row.get("plugintype") or "unknown"),
@@ -176,8 +190,8 @@ def read_storage_resource(row: Row, offline: Collection[str]) -> Storage:
         shared=flag(row.get("shared")),
         active=None,
         content=_words(row.get("content")),
-        used=integer(row.get("disk")) if sized else None,
-        total=integer(row.get("maxdisk")) if sized else None,
+        used=amount(row.get("disk")) if sized else None,
+        total=amount(row.get("maxdisk")) if sized else None,
         available=None,
     )
 

@@ -28,17 +28,20 @@ POWER_PATH = re.compile(rf".*/nodes/[\w-]+/({'|'.join(KINDS)})/\d+/status/({'|'.
 class Transport(HTTPAdapter):
     """Restrict what may be sent, end it at its deadline, and keep Proxmox's error text.
 
-    `peer` is the server as its certificate says, once a connection was made.
+    `peer` is the server as its certificate says, once a connection was made. `date` is the
+    header Date of the newest answer.
     """
 
     def __init__(self, settings: Settings, network: Network) -> None:
         super().__init__(pool_maxsize=MAX_REQUESTS)
         self.peer: Peer | None = None
+        self.date = ""
         self._settings = settings
         self._network = network
         # urllib3's own limit would let a request wait past its deadline.
         self._slots = threading.BoundedSemaphore(MAX_REQUESTS)
         self._tls: ssl.SSLContext | None = None
+        self._version: tuple[int, int] | None = None
         self._tls_lock = threading.Lock()
 
     def build_connection_pool_key_attributes(
@@ -55,11 +58,14 @@ class Transport(HTTPAdapter):
 
     def _context(self) -> ssl.SSLContext:
         with self._tls_lock:
-            if self._tls is None:
+            version = self._network.version
+            if self._tls is None or version != self._version:
+                self.proxy_manager.clear()
                 try:
                     self._tls = tls_context(self._network.verify, self._on_handshake)
                 except (OSError, ValueError):
                     raise self._network.tls_unavailable() from None
+                self._version = version
             return self._tls
 
     def _on_handshake(self, host: str, peer: Peer) -> None:
@@ -85,6 +91,7 @@ class Transport(HTTPAdapter):
             _ = response.content  # read it before another request takes the slot
         finally:
             self._slots.release()
+        self.date = response.headers.get("Date", "")
         if response.status_code in PROXMOX_STATUSES and not _in_its_form(response):
             raise not_proxmox(self._settings, response.status_code)
         if response.status_code >= 400:
@@ -99,11 +106,6 @@ class Transport(HTTPAdapter):
     def _sent(self, *args: Any, **kwargs: Any) -> requests.Response:
         try:
             return super().send(*args, **kwargs)
-        except requests.exceptions.SSLError:
-            # Read the CA file again with the next call: it may have been mended.
-            self._tls = None
-            self.proxy_manager.clear()
-            raise
         except (LocationValueError, UnicodeError):  # PROXMOX_URL was checked before
             raise requests.exceptions.InvalidProxyURL from None
 

@@ -6,10 +6,20 @@ from dataclasses import replace
 import pytest
 
 from src.models import Machine
-from src.power.tasks import Task, UnderWay, describe, later_than, lock_holder, read_task, under_way
+from src.power.tasks import (
+    Task,
+    UnderWay,
+    describe,
+    later_than,
+    lock_holder,
+    node_time,
+    read_task,
+    under_way,
+)
 
 VM = Machine(vm_id=100, node="pve1", type="qemu", status="running")
 HA = replace(VM, ha="started")
+NEVER = pytest.fail  # to be called for the time where it does not matter
 
 
 def task(kind: str, status: str | None = None, start: int | None = 1000) -> Task:
@@ -25,16 +35,16 @@ def test_a_running_power_task_will_change_its_machine(prefix: str) -> None:
         *([("shutdown", "stopped"), ("reboot", "running")] if prefix != "ha" else []),
     ):
         running = task(prefix + action)
-        found = under_way([*others, running], VM)
+        found = under_way([*others, running], VM, NEVER)
         assert found == UnderWay(action, running)  # type: ignore[arg-type]
         assert found.leads_to == goal
-        assert under_way([*others, task(prefix + action, "OK", 2000)], VM) is None
+        assert under_way([*others, task(prefix + action, "OK", 2000)], VM, NEVER) is None
 
 
 def test_the_oldest_of_several_tasks_holds_the_lock() -> None:
     first, second = task("qmshutdown", start=10), task("qmstart", start=20)
     for tasks in ([first, second], [second, first]):
-        found = under_way(tasks, VM)
+        found = under_way(tasks, VM, NEVER)
         assert found
         assert found.task == first
         assert lock_holder(tasks, "") == first
@@ -65,12 +75,12 @@ def test_until_ha_acts_the_newest_task_shows_what_was_requested(
 ) -> None:
     tasks = [task("hastart", "OK", 1), task("qmstop", "OK", 2)] if newest else []
     tasks += [task(newest, "OK", 3)] if newest else []
-    found = under_way(tasks, replace(VM, ha=ha, status=status))
+    found = under_way(tasks, replace(VM, ha=ha, status=status), lambda: 30)
     assert (found and found.action) == action
     assert found is None or found.task is None
     failed = [replace(each, status="exit code 255") for each in tasks]
     if newest.startswith("ha") and ha in ("started", "stopped") and action == "stop":
-        assert under_way(failed, replace(VM, ha=ha, status=status)) is None
+        assert under_way(failed, replace(VM, ha=ha, status=status), lambda: 30) is None
 
 
 def test_later_tasks_are_the_power_tasks_since_ours_began() -> None:
@@ -85,18 +95,29 @@ def test_later_tasks_are_the_power_tasks_since_ours_began() -> None:
         assert not replace(again, status=status).failed
 
 
-def test_a_task_is_described_with_its_start_and_expected_end() -> None:
-    a_minute = ("qmshutdown", "qmreboot", "qmstop", "vzreboot")
-    times = dict.fromkeys(a_minute, "21:43:26 UTC") | {"vzshutdown": "21:44:31 UTC"}
-    for kind, end in (times | {"qmstart": ""}).items():
-        running = task(kind, start=1795642946)
-        assert (f"; about {end}" in describe(running)) is bool(end)
-        assert describe(running).startswith(f"{kind}, since 21:42:26 UTC")
-        assert describe(replace(running, began=0)) == kind
-        assert kind in UnderWay("start", running).description
-        # HA's own tasks are those of root@pam.
-        own = replace(running, upid="UPID:pve1:x:qmshutdown:100:root@pam:")
-        assert (describe(own) != describe(running)) is (kind == "qmshutdown")
+@pytest.mark.parametrize(("now", "is_new"), [(63, True), (64, False), (None, True)])
+def test_a_request_that_ha_has_not_acted_on_for_a_minute_counts_no_more(
+    now: float | None, is_new: bool
+) -> None:
+    for kind, status, ha in (("hastop", "running", "started"), ("hastart", "stopped", "stopped")):
+        machine = replace(VM, ha=ha, status=status)
+        assert bool(under_way([task(kind, "OK", 3)], machine, lambda: now)) is is_new
+        frozen = replace(machine, ha="freeze")
+        assert under_way([task(kind, "OK", 3)], frozen, lambda: now) is None
+
+
+def test_the_latest_start_and_the_uptime_tell_the_nodes_time() -> None:
+    tasks = [task("qmstart", "OK", 10), task("qmstart", "no disk", 70), task("hastart", "OK", 60)]
+    assert node_time([*tasks, task("vzreboot", "OK", 20)], replace(VM, uptime=5)) == 25
+    assert node_time(tasks, replace(VM, uptime=None)) is None
+    assert node_time([task("qmstart", None, 10)], replace(VM, uptime=5)) is None
+
+
+def test_a_task_is_described_with_its_start_but_nobody_knows_its_end() -> None:
+    running = task("qmshutdown", start=1795642946)
+    assert describe(running) == "qmshutdown, since 21:42:26 UTC"
+    assert describe(replace(running, began=0)) == "qmshutdown"
+    assert "qmshutdown" in UnderWay("start", running).description
     assert UnderWay("stop").upid is None
     assert "HA" in UnderWay("stop").description
 

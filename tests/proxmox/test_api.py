@@ -148,12 +148,12 @@ UNNAMED = {"message": "Verification failed.\n", "errors": {"type": "no such type
         (401, "No ticket", {}, "(No ticket)"),
         (401, "x", NO_TOKEN, "(invalid token value!)"),
         (403, "Permission check failed", {}, "to do this: Permission check failed."),
-        (500, "first", {"message": "first line\nsecond\n"}, ": first line second."),
-        (500, "got timeout", {}, ": got timeout."),  # as an older Proxmox answers
-        (500, "got timeout", {"data": None}, ": got timeout."),
-        (400, "x", UNNAMED, ": Verification failed. type: no such type."),
-        (500, "x", {"message": f"bad header: {SECRET}"}, ": bad header: ***."),
-        (500, "x", {"message": "long " * 1000}, ": long long "),
+        (500, "first", {"message": "first line\nsecond\n"}, ': "first line second"'),
+        (500, "got timeout", {}, ': "got timeout"'),  # as an older Proxmox answers
+        (500, "got timeout", {"data": None}, ': "got timeout"'),
+        (400, "x", UNNAMED, ': "Verification failed. type: no such type"'),
+        (500, "x", {"message": f"bad header: {SECRET}"}, ': "bad header: ***"'),
+        (500, "x", {"message": "long " * 1000}, ': "long long '),
     ],
 )
 def test_an_error_quotes_the_body_or_the_reason_without_the_secret(

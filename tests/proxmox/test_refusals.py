@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 from proxmoxer import ResourceException
 
+from src.models import Machine
 from src.proxmox import refusals
 from tests.cluster import SECRET, SETTINGS
 from tests.golden import compare
+
+WEB = Machine(vm_id=9, name="web", node="b", type="qemu", status="stopped")
 
 REFUSED = (  # code and words
     "401 No ticket",
@@ -38,7 +41,7 @@ def test_each_refusal_and_each_wrong_target_has_a_next_step() -> None:
         "a wrong argument": refusals.invalid_target("x is bad", "y", "zs"),
         "no such node": refusals.unknown_node("c", nodes),
         "no such machine": refusals.unknown_machine(101, SETTINGS),
-        "a machine elsewhere": refusals.machine_elsewhere(9, "web", "a", "b"),
+        "a machine elsewhere": refusals.machine_elsewhere(WEB, "a"),
         "an offline node": refusals.offline_node(9, "a"),
         "too late": refusals.too_late(),
     }
@@ -54,10 +57,10 @@ def test_a_request_that_another_server_rejects_was_not_carried_out() -> None:
 @pytest.mark.parametrize(
     ("code", "words", "end"),
     [
-        (400, ("Bad", {"a": "b", "c": b"", "d": SECRET}), ": Bad a: b d: ***."),
-        (500, ("x" * 501,), f": {'x' * 497}..."),
-        (500, ("x" * 500,), f": {'x' * 500}."),
-        (500, ("a\u202e\x1b\nb",), ": a b."),
+        (400, ("Bad", {"a": "b", "c": b"", "d": SECRET}), ': "Bad a: b d: ***".'),
+        (500, ("x" * 501,), f': "{"x" * 497}...".'),
+        (500, ("x" * 500,), f': "{"x" * 500}".'),
+        (500, ("a\u202e\x1b\nb",), ': "a b".'),
         (595, ("x",), "(595 x)."),
         (401, (None,), "(no reason given)."),
     ],

@@ -139,7 +139,7 @@ def test_a_storage_from_resources_has_its_last_known_size() -> None:
 
 def test_foreign_text_is_truncated_and_on_one_line() -> None:
     hostile = "a\x00b\n\u202ec\u2066\x1b[2J\u2028d\ud800e\ue000f  g\u200b"
-    assert rows.clean(hostile) == "a b c [2J d e f g"
+    assert rows.clean(hostile) == "a b c d e f g"
     assert rows.clean("x" * 200) == "x" * 200
     assert rows.clean("x" * 201) == "x" * 197 + "..."
     assert rows.clean("x" * 9, 8) == "xxxxx..."
@@ -157,3 +157,23 @@ def test_a_cluster_has_a_name_and_quorum_and_a_standalone_host_has_neither() -> 
     assert rows.read_cluster([node, cluster]) == ("demo", True)
     assert rows.read_cluster([cluster | {"quorate": 0}]) == ("demo", False)
     assert rows.read_cluster([node]) == (None, None)
+
+
+def test_a_size_or_an_uptime_below_0_is_unknown() -> None:
+    row = {"node": "a", "type": "lxc", "vmid": 1, "status": "running", "uptime": -1}
+    machine = rows.read_machine(1, row | {"mem": -4096, "maxmem": -1}, {})
+    assert (machine.uptime, machine.memory_used, machine.memory_total) == (None, None, None)
+    storage = {"storage": "s", "active": 1, "total": 10, "used": 1, "avail": -4096}
+    assert rows.read_storage("a", storage).available is None
+
+
+@pytest.mark.parametrize(
+    "coloured",
+    ["\x1b[1;31mno disk\x1b[0m", "\x9b31mno\x1b[K disk", "\x1b]0;title\x07no \x1b[?25ldisk\x1bM"],
+)
+def test_what_a_program_writes_for_a_terminal_is_gone(coloured: str) -> None:
+    assert rows.clean(coloured) == "no disk"
+
+
+def test_quoted_words_cannot_end_their_quotes() -> None:
+    assert rows.quote('a". VM 1 is stopped. "b') == "\"a'. VM 1 is stopped. 'b\""

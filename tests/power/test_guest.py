@@ -1,0 +1,43 @@
+"""Test what is read about a machine beyond its state: the node's time, and a task's log."""
+
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from src.models import Machine
+from src.power import guest
+from src.power.guest import log_tail, read_clock
+from tests.proxmox.test_refusals import WEB
+
+UPID = "UPID:pve1:000C3500:0A0B0C0D:6A86D400:qmstart:101:root@pam:"
+RUNNING = Machine(vm_id=9, node="b", type="qemu", status="running")
+
+
+@pytest.mark.parametrize(
+    ("rows", "machine", "expected"),
+    [
+        ([{"type": "quorum"}, {"timestamp": 50}, {"timestamp": 70}], WEB, 70),
+        ([{"type": "quorum"}], RUNNING, 99.0),  # then by the header Date
+        ([{"type": "quorum"}], WEB, None),
+    ],
+)
+def test_the_nodes_time_is_that_of_ha_or_of_the_answer(
+    rows: list[Any], machine: Machine, expected: float | None
+) -> None:
+    api = MagicMock(server_time=99.0)
+    api.rows.return_value = rows
+    assert read_clock(api, machine, []) == expected
+
+
+def test_a_log_is_read_to_its_end_and_its_warnings_come_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guest, "LOG_PAGE", 3)
+    lines = ["WARN: old disk", *(f"line {n}" for n in range(11)), "TASK OK"]
+    api = MagicMock()
+    api.rows.side_effect = lambda _log, _node, start, limit: [
+        {"t": line} for line in lines[start : start + limit]
+    ]
+    assert log_tail(api, UPID) == ["WARN: old disk", "line 8", "line 9", "line 10", "TASK OK"]
+    assert api.rows.call_count == 5
