@@ -127,9 +127,7 @@ async def _power(ctx: Context, vm_id: int, node: str, action: Action) -> CallToo
 
 
 @mcp.tool(
-    title="Start a machine",
-    description=f"Start a VM or container. {WAITS}",
-    annotations=STARTS,
+    title="Start a machine", description=f"Start a VM or container. {WAITS}", annotations=STARTS
 )
 async def start_machine(
     vm_id: VmId, node: NodeName, ctx: Context

@@ -116,7 +116,7 @@ def outlook_of_task(machine: Machine, agent: bool, action: Action, runs: bool) -
         process = f"the process of {short} exists, but " if runs else ""
         return f"Its task has not ended: {process}the start may still fail. {LOOK}"
     if action == "stop":
-        limit = "" if container else f" Proxmox needs {tasks.HUNG_PATIENCE} s for a VM that hangs."
+        limit = "" if container else f" A VM that hangs takes about {tasks.HUNG_PATIENCE} s."
         return f"Its task has not ended.{limit} {LOOK}"
     if action == "reboot" and container:
         return (

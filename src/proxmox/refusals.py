@@ -57,10 +57,10 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
     if code == 401:
         return ProxmoxError(
             f"Proxmox rejects the API token {token} ({said or 'no reason given'})",
-            "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and under Permissions > API Tokens "
-            "that it exists and has not expired. For a lost secret run pveum user token modify "
-            f"{settings.user} {settings.token_name} --regenerate 1 (9.1 and later), which keeps "
-            "its rights; a token that was deleted and created again has none.",
+            "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and in Permissions > API Tokens that "
+            "it exists and has not expired. If the secret is lost, pveum user token modify "
+            f"{settings.user} {settings.token_name} --regenerate 1 (9.1 and later) keeps its "
+            "rights; a new token has none.",
             code,
         )
     if code == 403:
