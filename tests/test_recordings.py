@@ -443,7 +443,9 @@ COLOURS = "\x1b[1;31mError:\x1b[0m no such disk"
 FREEZE = {"ha": {"managed": 1, "state": "freeze"}}
 BACKUP = {"status": "running", "qmpstatus": "prelaunch", "lock": "backup", "uptime": 90}
 CHANGES = [{"key": "net0", "value": "a", "pending": "b"}, {"key": "cores", "delete": 1}]
-CHANGES += [{"key": "name", "value": "spare"}]
+CHANGED = {"status": 200, "data": [*CHANGES, {"key": "name", "value": "spare"}]}
+HA_SAYS_NO = "command 'ha-manager crm-command stop vm:301 60' failed: exit code 255"
+NO_QUORUM, NOT_DOWN = "cluster not ready - no quorum?", "VM quit/powerdown failed"
 for name, title, edits in (
     ("vm-reboot-ignored", "its guest agent is enabled", [state(agent=1)]),
     ("vm-start", "its node cannot be reached", [reply(595, "No route to host")]),
@@ -457,6 +459,17 @@ for name, title, edits in (
     ("vm-stop", "it moves, so Proxmox refuses", [reply(500, NO_CONFIG), moves(0)]),
     ("ct-shutdown", "it moves, so Proxmox refuses", [reply(500, "CT 200 not running"), moves(0)]),
     ("ct-reboot", "it moves, so its task fails", [task("no such CT", 2), moves(1)]),
+    ("vm-shutdown", "it moves, and its task does not end", [task(None), moves(3)]),
+    ("vm-reboot", "it moves, though its task ends well", [moves(1)]),
+    ("ha-start", "it is off and being backed up", [state(**BACKUP)]),
+    (
+        "9.2/ha-shutdown-ignored",
+        "HA does not accept it",
+        [task(HA_SAYS_NO, 3, [NO_QUORUM, "TASK ERROR: x"])],
+    ),
+    ("9.2/ha-shutdown-ignored", "HA's own task does not end", [task(None), nothing_seen]),
+    ("vm-shutdown-ignored", "its agent has 30 s", [state(agent=1), task(NOT_DOWN, 30.2)]),
+    ("vm-start", "its backup has pending changes", [before(**BACKUP), pending(CHANGED)]),
     ("9.2/ha-stop", "HA is disarmed", [state(**FREEZE)]),
     ("ha-shutdown", "HA is disarmed", [state(**FREEZE)]),
     ("vm-start", "it is off and being backed up", [before(**BACKUP)]),
@@ -466,7 +479,7 @@ for name, title, edits in (
     ("ct-start-fails", "its hook script fails", [task(HOOK, 1, [HOOK, "TASK ERROR: x"])]),
     ("vm-start-fails", "in colours", [task(COLOURS, 1, [COLOURS, "\x1b[32mend\x1b[m"])]),
     ("vm-start-fails", "its log is long", [task("no disk", 1, [f"line {n}" for n in range(1500)])]),
-    ("vm-start", "it has pending changes", [pending({"status": 200, "data": CHANGES})]),
+    ("vm-start", "it has pending changes", [pending(CHANGED)]),
     ("vm-start", "its pending changes hang", [pending({"status": 200, "hangs": True})]),
     *(
         ("vm-shutdown-paused", f"it is {state_of_qemu}", [state(qmpstatus=state_of_qemu)])

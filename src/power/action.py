@@ -20,6 +20,7 @@ from src.power.tasks import under_way
 from src.proxmox.api import Api
 from src.proxmox.deadline import LOOK_TIMEOUT, POWER_TIMEOUT, Progress, within
 from src.proxmox.refusals import machine_elsewhere
+from src.proxmox.rows import clean
 
 log = logging.getLogger("mcp-proxmox")
 
@@ -103,12 +104,12 @@ def _carry_out(api: Api, order: Order, cancelled: Cancelled) -> PowerResult:
     try:
         _send(api, order, cancelled)
     except ProxmoxError as error:
-        if error.code == 595:
+        if error.code in (503, 595):
             raise advice.undelivered(order.before, order.action, error) from None
         if error.answer_lost:
             raise advice.lost(order.before, order.action, error) from None
-        if error.code == "refused":  # it never reached Proxmox
-            raise obstacles.not_sent(error) from None
+        if error.code == "refused":
+            raise obstacles.not_reached(error) from None
         if error.code == "":
             raise
         return refused(api, order, error)
@@ -149,5 +150,5 @@ def _send(api: Api, order: Order, cancelled: Cancelled) -> None:
 def _audit(action: Action, vm_id: int, node: str, task: str | None, end: str) -> None:
     """Write one line to stderr. The logger adds the time."""
     line = "audit action=%s machine=%s node=%s task=%s outcome=%s"
-    outcome = json.dumps(end.partition("\n")[0][:400])
+    outcome = json.dumps(clean(end.partition("\n")[0], 400))
     log.info(line, action, vm_id, json.dumps(node), task or "none", outcome)

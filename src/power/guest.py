@@ -1,6 +1,5 @@
 """The requests about one machine: where it is, its live state, its tasks, the POST."""
 
-import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
@@ -10,16 +9,14 @@ from typing import Any
 
 from src.errors import ProxmoxError
 from src.models import KINDS, Action, Machine
-from src.power.tasks import Task, node_time, read_task
+from src.power.tasks import UPID, Task, node_time, read_task
 from src.proxmox import refusals
 from src.proxmox.api import Api, check_target
 from src.proxmox.deadline import attempt, time_left
 from src.proxmox.rows import Row, clean, flag, integer, read_cluster, read_machine
 
-UPID = re.compile(r"UPID:([a-zA-Z0-9-]+)(:[0-9A-Fa-f]{8,9}){3}:[^/\s?#%]+:")
 LOG_LINES = 5  # of a log are shown
 LOG_PAGE, MAX_LOG_PAGES = 5000, 10  # lines in a request, and requests
-PENDING_PATIENCE = 0.5  # for what only helps, after what is needed has come
 
 
 @dataclass(kw_only=True)
@@ -49,7 +46,7 @@ def find_machine(api: Api, node: str, vm_id: int) -> Machine:
     """
     check_target(node.replace(".", "-"), vm_id)
     rows = api.rows(api.root.cluster.resources)
-    nodes = {str(row["node"]): row for row in rows if row.get("type") == "node"}
+    nodes = {str(row.get("node")): row for row in rows if row.get("type") == "node"}
     if node not in nodes:  # as also a full name is, pve1.example.com
         raise refusals.unknown_node(node, nodes)
     found = _known(vm_id, rows)
@@ -100,12 +97,10 @@ def look(api: Api, machine: Machine, action: Action) -> Look:
     tasks = ask(read_tasks, api, machine) if graceful else None
     quorate = ask(has_quorum, api) if action == "reboot" else None
     pool.shutdown(wait=False)
-    needed = [each for each in (state, tasks, quorate) if each]
-    wait(needed, max(0.0, time_left()))
-    if pending:
-        wait([pending], PENDING_PATIENCE)
+    live = state.result()  # its failure does not wait for the others
+    wait([each for each in (tasks, quorate) if each], max(0.0, time_left()))
     return Look(
-        machine=state.result(),
+        machine=live,
         tasks=tasks.result() if tasks else None,
         quorate=quorate.result() if quorate else None,
         pending=pending,
@@ -137,10 +132,11 @@ def read_tasks(api: Api, machine: Machine) -> list[Task]:
     A node answers this even while its daemon hangs. Returns none if they cannot be read,
     because they only help.
     """
-    tasks = api.root.nodes(machine.node).tasks
+    resource = api.root.nodes(machine.node).tasks
     wanted: Any = {"vmid": machine.vm_id, "limit": 20, "source": "all"}
-    rows = attempt(api.rows, tasks, machine.node, **wanted)
-    return [] if isinstance(rows, ProxmoxError) else [read_task(row) for row in rows]
+    rows = attempt(api.rows, resource, machine.node, **wanted)
+    tasks = [] if isinstance(rows, ProxmoxError) else [read_task(row) for row in rows]
+    return [task for task in tasks if UPID.fullmatch(task.upid)]
 
 
 def has_quorum(api: Api) -> bool | None:
@@ -149,18 +145,21 @@ def has_quorum(api: Api) -> bool | None:
     return None if isinstance(rows, ProxmoxError) else read_cluster(rows)[1]
 
 
-def read_clock(api: Api, machine: Machine, tasks: list[Task]) -> float | None:
+def read_clock(api: Api, machine: Machine, tasks: list[Task], since: int) -> float | None:
     """Return the time by the node's clock, which runs apart from this computer's.
 
     From the machine's tasks and uptime, else GET /cluster/ha/status/current, where every
-    node writes its time each 10 s, else the header Date. None if none of them tells.
+    node writes its time each 10 s, else the header Date. A source that is before `since`
+    is behind. None if none of them tells.
     """
-    if (now := node_time(tasks, machine)) is not None:
+    now = node_time(tasks, machine)
+    if now is not None and now >= since:
         return now
     rows = attempt(api.rows, api.root.cluster.ha.status.current)
     rows = [] if isinstance(rows, ProxmoxError) else rows
-    if times := [time for row in rows if (time := integer(row.get("timestamp")))]:
-        return max(times)
+    now = max((integer(row.get("timestamp")) or 0 for row in rows), default=0)
+    if now >= since > 0:
+        return now
     return api.server_time if machine.status != "stopped" else None
 
 
@@ -185,7 +184,7 @@ def exit_status(api: Api, task: str) -> str | None:
 def log_tail(api: Api, task: str) -> list[str]:
     """GET /nodes/{node}/tasks/{upid}/log: its last lines, shortened.
 
-    Before them the lines that begin with WARN, which stand at the beginning of a log.
+    If there are warnings, their lines, and those that continue the first one.
     """
     node = task.split(":")[1]
     log = api.root.nodes(node).tasks(task).log
@@ -197,9 +196,11 @@ def log_tail(api: Api, task: str) -> list[str]:
             break
     lines = [clean(row.get("t") or "") for row in rows]
     lines = [line for line in lines if line not in ("", "no content")]
-    warnings = [line for line in lines if line.startswith("WARN")][:LOG_LINES]
-    rest = [line for line in lines if line not in warnings]
-    return warnings + rest[-max(1, LOG_LINES - len(warnings)) :]
+    warnings = [n for n, line in enumerate(lines) if line.startswith("WARN")]
+    if not warnings:
+        return lines[-LOG_LINES:]
+    first = [*warnings, *range(warnings[0], len(lines))]  # what follows continues a warning
+    return [lines[n] for n in sorted({*list(dict.fromkeys(first))[:LOG_LINES]})]
 
 
 def _resource(api: Api, machine: Machine) -> Any:

@@ -135,6 +135,11 @@ def not_sent(error: ProxmoxError) -> ProxmoxError:
     return ProxmoxError(f"{error.cause} Nothing was sent", error.advice, error.code)
 
 
+def not_reached(error: ProxmoxError) -> ProxmoxError:
+    """Say that the POST did not reach Proxmox: no connection, or a firewall answered."""
+    return ProxmoxError(f"{error.cause} Nothing was done", error.advice, error.code)
+
+
 def cancelled(machine: Machine, action: Action) -> ProxmoxError:
     return ProxmoxError(f"The {action} of {machine.label} was cancelled. Nothing was sent")
 

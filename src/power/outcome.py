@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from src.errors import ProxmoxError
 from src.models import GOALS, Action, Machine, PowerResult
-from src.power import advice, guest
+from src.power import advice, guest, outlook
 from src.power.guest import LiveMachine
 from src.power.tasks import UnderWay, later_than, lock_holder, succeeded
 from src.proxmox.api import Api
@@ -18,7 +18,6 @@ from src.proxmox.deadline import POWER_TIMEOUT, Progress, attempt, time_left, wi
 LOG_TIMEOUT = 2.0
 SETTLE_TIMEOUT = 2.0
 CUT_TIMEOUT = 10.0  # a container that is cut short needs 7 s to stop
-FROZEN_LOOKS = 5  # a VM that HA starts is in prelaunch for a moment
 
 # How the task of a graceful stop ends, a VM's or a container's, when a forced stop comes.
 INTERRUPTED = ("received interrupt", "unexpected status")
@@ -65,7 +64,12 @@ class Order:
 
     @property
     def changes(self) -> list[str]:
-        """The keys of pending changes, as far as they were read in time."""
+        """The keys of pending changes, as far as they were read in time.
+
+        A start that only resumes a process carries out none.
+        """
+        if self.action == "start" and self.before.status != "stopped":
+            return []
         return self.pending.result() if self.pending and self.pending.done() else []
 
     def result(self, after: Machine, message: str, finished: bool = True) -> PowerResult:
@@ -131,39 +135,59 @@ def _confirm(api: Api, order: Order, end: End) -> PowerResult:
     queued. HA may start the machine on another node.
     """
     machine: Machine = order.before
-    reason, acted, frozen = "", False, 0
+    reason, acted = "", False
     after: LiveMachine | None = None
     for _ in _ticks(order):
         seen = attempt(guest.read_state, api, machine)
         if isinstance(seen, ProxmoxError):
             machine = guest.relocate(api, machine) if seen.code == 500 else machine
+            if machine.node != order.before.node and not _ha_acts(order):
+                return _moved(api, order, machine)
             continue
         after = seen
         if _may_still_run(order, end):
             continue
         if _reached(after, order):
             return order.result(after, _done(api, order, after, end))
-        frozen = frozen + 1 if order.action == "start" and after.status == "prelaunch" else 0
-        if frozen and (not after.managed or frozen >= FROZEN_LOOKS):
-            return order.result(after, advice.frozen(after))
+        started = order.action == "start" and not after.managed
         if after.managed or order.action == "reboot":
             tasks = guest.read_tasks(api, machine)
             later = later_than(tasks, order.began, order.task or "")
+            started = any(task.starts and succeeded(task.status or "") for task in later)
             acted = bool(later) or after.ha not in (None, order.before.ha)
             reason = str(later[-1].status) if later and later[-1].failed else ""
             # HA may try again, until it puts the machine into the state error.
             if after.ha == "error" or (reason and not after.managed):
                 break
-    if after and after.node != order.before.node and not after.managed:
-        raise advice.moved(order.before, after.node, order.action)
+        if started and _is_frozen(order, after):
+            message = advice.frozen(after, order.action)
+            return order.result(after, message + _tail(api, order, end))
     if after and (reason or after.ha == "error"):
         reason = reason or advice.IN_ERROR
-        step = advice.next_step(order.before, after, order.action, reason)
+        step = advice.next_step(order.before, after, order.action, reason, None)
         raise advice.failed(order.before, after, order.action, reason, step, order.other)
     message = advice.unfinished(order.before, after, order.action, order.seconds, order.other)
-    outlook = _outlook(order, after, end, acted)
     last = after or replace(order.before, status="unknown")
-    return order.result(last, f"{message} {outlook}", finished=False)
+    return order.result(last, f"{message} {_outlook(order, after, end, acted)}", finished=False)
+
+
+def _ha_acts(order: Order) -> bool:
+    """Whether the action is only a request to HA, which may move the machine for it."""
+    return order.before.managed and order.action != "reboot"
+
+
+def _moved(api: Api, order: Order, machine: Machine) -> PowerResult:
+    """Return the result if the machine is as it should be on its new node, else say where."""
+    after = attempt(guest.read_state, api, machine)
+    if isinstance(after, LiveMachine) and order.action != "reboot" and _reached(after, order):
+        return order.result(after, advice.overtaken(after))
+    raise advice.moved(order.before, machine.node, order.action)
+
+
+def _is_frozen(order: Order, after: LiveMachine) -> bool:
+    """Whether it waits in prelaunch because of its options, and not for a backup."""
+    was_off = order.before.status in ("stopped", "running")
+    return after.status == "prelaunch" and was_off and not after.lock
 
 
 def _done(api: Api, order: Order, after: Machine, end: End) -> str:
@@ -171,12 +195,17 @@ def _done(api: Api, order: Order, after: Machine, end: End) -> str:
         message = advice.done_by_other(after, order.other)
     else:
         message = advice.done(after, order.action, order.seconds, order.down)
-        if keys := order.changes:
-            message += advice.took_effect(keys)
+    return message + _tail(api, order, end)
+
+
+def _tail(api: Api, order: Order, end: End) -> str:
+    """Say which pending changes took effect, and what the task warned of."""
+    keys = order.changes
+    tail = advice.took_effect(keys) if keys else ""
     if isinstance(end, str) and end != "OK":
         log = attempt(guest.log_tail, api, str(order.task))
-        message += advice.with_warnings(end, advice.log_text(log, ""))
-    return message
+        tail += advice.with_warnings(end, advice.log_text(log, ""))
+    return tail
 
 
 def _reached(after: LiveMachine, order: Order) -> bool:
@@ -198,21 +227,24 @@ def _outlook(order: Order, after: LiveMachine | None, end: End, acted: bool) -> 
     """Say what to expect of an action that is not finished."""
     before, action = order.before, order.action
     if isinstance(end, ProxmoxError):
-        return advice.outlook_unread(end)
+        return outlook.unread(end)
     if _may_still_run(order, end):
         if order.other:
-            return advice.outlook_of_other(before, order.other)
+            return outlook.of_other(before, order.other)
+        if _ha_acts(order):
+            return outlook.of_ha_task(before)
         runs = bool(after and after.status == "running")
-        return advice.outlook_of_task(before, before.agent, action, runs)
-    if before.managed:
+        return outlook.of_task(before, before.agent, action, runs)
+    if _ha_acts(order) or (before.managed and after and after.status == "stopped"):
         acted = acted or bool(after and after.ha in ("request_stop", "error"))
-        return advice.outlook_of_ha(before, after, action, acted)
-    return advice.outlook_of_end(after, action, end)
+        return outlook.of_ha(before, after, action, acted)
+    return outlook.of_end(before, after, action, end)
 
 
 def _failed(api: Api, order: Order, status: str) -> PowerResult:
     """Raise ProxmoxError with the task's failure, unless the goal was reached otherwise."""
-    action, ran = order.action, order.seconds
+    action = order.action
+    ran: float | None = order.seconds
     after = _look_after(api, order)
     if (
         action == "start"
@@ -237,8 +269,9 @@ def _failed(api: Api, order: Order, status: str) -> PowerResult:
         holder = lock_holder(guest.read_tasks(api, order.before), order.task or "")
     if order.other and order.other.task:  # it began before us, by the node's clock
         ended = [t for t in guest.read_tasks(api, order.before) if t.upid == order.task]
-        ran = ended[0].ended - ended[0].began if ended else ran
-    step = advice.next_step(order.before, after, action, reason, ran, holder)
+        ran = ended[0].ended - ended[0].began if ended and ended[0].ended else None
+    by_ha = ":hast" in (order.task or "")
+    step = advice.next_step(order.before, after, action, reason, ran, holder, by_ha)
     step += advice.log_text(lines, reason)
     raise advice.failed(order.before, after, action, reason, step, order.other)
 

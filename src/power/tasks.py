@@ -1,5 +1,6 @@
 """What a machine's tasks mean for it: pure functions."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,11 +13,14 @@ from src.proxmox.rows import Row, clean, integer
 ACTIONS: dict[str, Action] = {
     f"{kind.task}{action}": action for kind in KINDS.values() for action in GOALS
 } | {"hastart": "start", "hastop": "stop"}
+UPID = re.compile(r"UPID:([a-zA-Z0-9-]+)(:[0-9A-Fa-f]{8,9}){3}:[^/\s?#%]+:")
+MAX_TIME = 2**33
 CONSOLES = ("vncproxy", "vncshell", "termproxy", "spiceproxy", "spiceshell")
 # How many seconds Proxmox waits for a guest to obey, unless its options say otherwise.
 VM_PATIENCE, AGENT_PATIENCE, CONTAINER_PATIENCE, CONTAINER_REBOOT_PATIENCE = 60, 600, 125, 60
 HUNG_PATIENCE = 70  # until the process of a VM that hangs is killed
 HA_PATIENCE = 60  # until HA cuts the power of a VM
+ASKED_WITHIN = 15  # seconds: a graceful task that fails sooner has not asked the guest
 HA_DELAY = 60  # until HA acts on a request; 30 s were seen on a busy cluster
 
 
@@ -32,6 +36,11 @@ class Task:
     ended: int = 0
 
     @property
+    def starts(self) -> bool:
+        """Whether it starts the machine itself, and does not only ask HA to."""
+        return ACTIONS.get(self.type) == "start" and self.type != "hastart"
+
+    @property
     def failed(self) -> bool:
         return self.status is not None and not succeeded(self.status)
 
@@ -43,13 +52,14 @@ def succeeded(status: str) -> bool:
 
 def read_task(row: Row) -> Task:
     """Read a row of /nodes/{node}/tasks. A running task has the status RUNNING."""
+    began, ended = (integer(row.get(key)) or 0 for key in ("starttime", "endtime"))
     status = clean(row.get("status") or "RUNNING")
     return Task(
         upid=clean(row.get("upid") or ""),
         type=clean(row.get("type") or ""),
         status=None if status == "RUNNING" else status,
-        began=integer(row.get("starttime")) or 0,
-        ended=integer(row.get("endtime")) or 0,
+        began=began if 0 < began < MAX_TIME else 0,
+        ended=ended if 0 < ended < MAX_TIME else 0,
     )
 
 
@@ -74,13 +84,13 @@ class UnderWay:
 
 
 def under_way(
-    tasks: list[Task], machine: Machine, clock: Callable[[], float | None]
+    tasks: list[Task], machine: Machine, clock: Callable[[int], float | None]
 ) -> UnderWay | None:
     """Return what will change the machine, if anything will; of several tasks the oldest.
 
     HA acts seconds after a request. Until then the newest task shows what was requested,
     and after HA_DELAY it shows nothing any more: HA dropped the request, or nobody carried
-    it out. `clock` returns the node's time, None if it is unknown.
+    it out. `clock` returns the node's time, which is not before the request, or None if unknown.
     """
     power = [task for task in tasks if task.type in ACTIONS]
     running = [task for task in power if task.status is None]
@@ -92,8 +102,8 @@ def under_way(
     newest = max(power, key=attrgetter("began"), default=None)
     request = ""
     if newest and newest.type in ("hastart", "hastop") and newest.status == "OK":
-        now = clock()
         since = newest.ended or newest.began
+        now = clock(since)
         request = newest.type if now is None or now - since <= HA_DELAY else ""
     if machine.status == "stopped":
         starts = request == "hastart" or machine.ha in ("started", "request_start")

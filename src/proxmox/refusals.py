@@ -53,10 +53,10 @@ def not_proxmox(settings: Settings, status: int) -> ProxmoxError:
 def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxError:
     """Say what an HTTP status of 400 or more means."""
     code, token = int(error.status_code), settings.token_id
-    said = clean(_words(error).replace(settings.token_secret, "***"), 500)
+    said = clean(_words(error).replace(settings.token_secret, "***"), 300)
     if code == 401:
         return ProxmoxError(
-            f"Proxmox rejects the API token {token} ({said or 'no reason given'})",
+            f"Proxmox rejects the API token {token}. {_says(said)}",
             "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and in Permissions > API Tokens that "
             "it exists and has not expired. If the secret is lost, pveum user token modify "
             f"{settings.user} {settings.token_name} --regenerate 1 (9.1 and later) keeps its "
@@ -66,8 +66,9 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
     if code == 403:
         return _forbidden(said, settings)
     if 595 <= code <= 599:
+        where = f"node {node}" if node else "a node"
         return ProxmoxError(
-            f"Proxmox could not reach {f'node {node}' if node else 'a node'} ({code} {said})",
+            f"Proxmox could not reach {where} ({code}). {_says(said)}",
             "Call list_infrastructure to see the nodes.",
             code,
         )
@@ -81,6 +82,10 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
         advice = next((cure for words, cure in CURES.items() if words in said), "")
         return ProxmoxError(f"Proxmox says: {quote(said or f'error {code}')}", advice, code)
     return not_the_api(settings)
+
+
+def _says(said: str) -> str:
+    return f"Proxmox says: {quote(said)}" if said else "Proxmox gives no reason"
 
 
 def _words(error: ResourceException) -> str:
@@ -99,7 +104,7 @@ def _forbidden(said: str, settings: Settings) -> ProxmoxError:
     match = re.search(r"\((/[^,\s]*), ([A-Za-z.]+)", said)
     if match is None:
         return ProxmoxError(
-            f"Proxmox does not allow the token {token} to do this: {said or 'no reason given'}",
+            f"Proxmox does not allow the token {token} to do this. " + _says(said),
             "Grant the missing privilege to both the user and the token; the README lists all.",
             403,
         )

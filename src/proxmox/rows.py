@@ -14,7 +14,9 @@ from src.models import Machine, Node, NodeResources, Storage
 Row = dict[str, Any]
 
 # Colours and the like, as programs write them for a terminal.
-ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
+ANSI = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]+[0-~]|\x1b[@-_]"
+)
 MAX_NAME, MAX_TAG, MAX_TAGS, MAX_LINE = 80, 40, 20, 200  # characters, and how many
 
 

@@ -19,6 +19,7 @@ RUNNING = Machine(vm_id=9, node="b", type="qemu", status="running")
     [
         ([{"type": "quorum"}, {"timestamp": 50}, {"timestamp": 70}], WEB, 70),
         ([{"type": "quorum"}], RUNNING, 99.0),  # then by the header Date
+        ([{"timestamp": 59}], RUNNING, 99.0),  # which had stood still before the request
         ([{"type": "quorum"}], WEB, None),
     ],
 )
@@ -27,17 +28,22 @@ def test_the_nodes_time_is_that_of_ha_or_of_the_answer(
 ) -> None:
     api = MagicMock(server_time=99.0)
     api.rows.return_value = rows
-    assert read_clock(api, machine, []) == expected
+    assert read_clock(api, machine, [], 60) == expected
 
 
 def test_a_log_is_read_to_its_end_and_its_warnings_come_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(guest, "LOG_PAGE", 3)
-    lines = ["WARN: old disk", *(f"line {n}" for n in range(11)), "TASK OK"]
+    lines = [f"line {n}" for n in range(12)]
     api = MagicMock()
     api.rows.side_effect = lambda _log, _node, start, limit: [
         {"t": line} for line in lines[start : start + limit]
     ]
-    assert log_tail(api, UPID) == ["WARN: old disk", "line 8", "line 9", "line 10", "TASK OK"]
+    assert log_tail(api, UPID) == lines[-5:]
     assert api.rows.call_count == 5
+    lines[2], lines[4] = "WARN: old disk", "WARN: old key"
+    assert log_tail(api, UPID) == lines[2:7]
+    lines[2] = "line 2"
+    lines[9] = "WARN: late"
+    assert log_tail(api, UPID) == [*lines[4:7], lines[7], "WARN: late"]

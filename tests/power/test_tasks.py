@@ -75,12 +75,12 @@ def test_until_ha_acts_the_newest_task_shows_what_was_requested(
 ) -> None:
     tasks = [task("hastart", "OK", 1), task("qmstop", "OK", 2)] if newest else []
     tasks += [task(newest, "OK", 3)] if newest else []
-    found = under_way(tasks, replace(VM, ha=ha, status=status), lambda: 30)
+    found = under_way(tasks, replace(VM, ha=ha, status=status), lambda _: 30)
     assert (found and found.action) == action
     assert found is None or found.task is None
     failed = [replace(each, status="exit code 255") for each in tasks]
     if newest.startswith("ha") and ha in ("started", "stopped") and action == "stop":
-        assert under_way(failed, replace(VM, ha=ha, status=status), lambda: 30) is None
+        assert under_way(failed, replace(VM, ha=ha, status=status), lambda _: 30) is None
 
 
 def test_later_tasks_are_the_power_tasks_since_ours_began() -> None:
@@ -101,9 +101,9 @@ def test_a_request_that_ha_has_not_acted_on_for_a_minute_counts_no_more(
 ) -> None:
     for kind, status, ha in (("hastop", "running", "started"), ("hastart", "stopped", "stopped")):
         machine = replace(VM, ha=ha, status=status)
-        assert bool(under_way([task(kind, "OK", 3)], machine, lambda: now)) is is_new
+        assert bool(under_way([task(kind, "OK", 3)], machine, lambda _: now)) is is_new
         frozen = replace(machine, ha="freeze")
-        assert under_way([task(kind, "OK", 3)], frozen, lambda: now) is None
+        assert under_way([task(kind, "OK", 3)], frozen, lambda _: now) is None
 
 
 def test_the_latest_start_and_the_uptime_tell_the_nodes_time() -> None:

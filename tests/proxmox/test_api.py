@@ -145,9 +145,9 @@ UNNAMED = {"message": "Verification failed.\n", "errors": {"type": "no such type
 @pytest.mark.parametrize(
     ("status", "reason", "body", "words"),
     [
-        (401, "No ticket", {}, "(No ticket)"),
-        (401, "x", NO_TOKEN, "(invalid token value!)"),
-        (403, "Permission check failed", {}, "to do this: Permission check failed."),
+        (401, "No ticket", {}, '"No ticket"'),
+        (401, "x", NO_TOKEN, '"invalid token value!"'),
+        (403, "Permission check failed", {}, 'to do this. Proxmox says: "Permission check failed"'),
         (500, "first", {"message": "first line\nsecond\n"}, ': "first line second"'),
         (500, "got timeout", {}, ': "got timeout"'),  # as an older Proxmox answers
         (500, "got timeout", {"data": None}, ': "got timeout"'),
