@@ -58,9 +58,7 @@ class Cluster:
             "PROXMOX_VERIFY_SSL": cafile,
         }
 
-    async def _answer(
-        self, request: web.Request, handler: Any, generic: Any, node: Any
-    ) -> web.Response:
+    async def _answer(self, request: Any, handler: Any, generic: Any, node: Any) -> web.Response:
         self.sent.append((request.method, request.path_qs))
         if request.method == "POST":
             self.bodies.append(await request.text())

@@ -33,6 +33,7 @@ class Answer:
     seconds: float
 
 
+Patch = pytest.MonkeyPatch
 Call = Callable[..., Answer]
 Start = Callable[..., tuple[str, list[bytes]]]
 
@@ -63,7 +64,7 @@ def _no_output_contains_the_secret(
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy_or_bundle_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_proxy_or_bundle_from_outside(monkeypatch: Patch) -> None:
     """Ignore proxies and CA bundles in the environment of the tests."""
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)

@@ -133,9 +133,7 @@ class Replay:
         """Return the seconds since the POST, None before it."""
         return None if self.zero is None else self.clock.monotonic() - self.zero
 
-    def answer(
-        self, request: requests.PreparedRequest, *, timeout: Any, **_: Any
-    ) -> requests.Response:
+    def answer(self, request: Any, *, timeout: Any, **_: Any) -> requests.Response:
         self.clock.sleep(ROUND_TRIP)
         url = urlsplit(request.url or "")
         path = url.path.removeprefix("/api2/json")

@@ -140,9 +140,7 @@ def test_no_machine_but_the_one_named_is_switched(call: Call, demo: Cluster) -> 
 # --- The client is just as strict -----------------------------------------------------
 
 
-def test_the_client_itself_rejects_hostile_arguments(
-    proxmox: ProxmoxClient, cluster: Cluster
-) -> None:
+def test_the_client_rejects_hostile_arguments(proxmox: ProxmoxClient, cluster: Cluster) -> None:
     for node in ["", " ", *NODES]:
         for method, *more in (
             (proxmox.get_all_machines,),
@@ -161,9 +159,7 @@ def test_the_client_itself_rejects_hostile_arguments(
     assert cluster.sent == []
 
 
-def test_an_unknown_node_is_rejected_with_the_names_of_the_nodes(
-    proxmox: ProxmoxClient, cluster: Cluster
-) -> None:
+def test_the_error_of_an_unknown_node_names_all(proxmox: ProxmoxClient, cluster: Cluster) -> None:
     cluster.pve.add_vm(100, "web", status="running")
     for node in ("pve1.example.com", "PVE1"):
         for method, *more in (

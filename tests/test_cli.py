@@ -8,7 +8,7 @@ import pytest
 from src.cli import check
 from tests.certificates import Authority
 from tests.cluster import SECRET, Cluster
-from tests.conftest import Start
+from tests.conftest import Patch, Start
 from tests.golden import compare
 from tests.replay import Replay, recording
 
@@ -41,9 +41,7 @@ def checks(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Checks:
     return Checks(capfd, tmp_path)
 
 
-def test_the_check_of_each_recorded_cluster(
-    checks: Checks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_check_of_each_recording(checks: Checks, monkeypatch: Patch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name, tools in (
         ("lists", TOOLS),
@@ -64,7 +62,7 @@ def test_the_check_of_each_mistake(
     demo: Cluster,
     configured: dict[str, str],
     peer: Start,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: Patch,
     tmp_path: Path,
 ) -> None:
     for path in ("/nodes", "/cluster/resources"):

@@ -12,6 +12,7 @@ from proxmoxer import ResourceException
 from src.client import ProxmoxClient
 from src.errors import ProxmoxError
 from tests.cluster import SECRET, SETTINGS
+from tests.conftest import Patch
 
 UPID = "UPID:pve2:000003E8:00001B58:6B02F2C6:qmstart:100:mcp@pve!t:"
 STOPPED = {"vmid": 100, "name": "web", "status": "stopped", "uptime": 0}
@@ -44,9 +45,7 @@ def test_the_client_passes_the_settings_to_proxmoxer() -> None:
         assert (session.trust_env, session.max_redirects) == (False, 0)
 
 
-def test_the_client_honors_the_environment_variables_of_requests(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_client_honors_the_environment_variables_of_requests(monkeypatch: Patch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.lan:3128")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/company.pem")
     with patch("src.client.ProxmoxAPI") as proxmox_api:

@@ -98,6 +98,7 @@ def env_file(demo: Cluster, tmp_path: Path) -> Path:
 
 
 Command = Callable[..., list[str]]
+Start = Callable[..., Server]
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def command(image: str, env_file: Path, fakepve_cafile: str) -> Command:
 
 
 @pytest.fixture
-def start(command: Command) -> Iterator[Callable[..., Server]]:
+def start(command: Command) -> Iterator[Start]:
     with ExitStack() as stack:
         yield lambda *options: stack.enter_context(Server(command(*options)))
 
@@ -143,9 +144,7 @@ def test_a_real_client_works_through_docker_run(command: Command, demo: Cluster)
     assert (started["status"], stopped["status"]) == ("running", "stopped")
 
 
-def test_stdout_has_only_the_protocol_and_eof_ends_the_container(
-    start: Callable[..., Server], demo: Cluster
-) -> None:
+def test_stdout_has_only_the_protocol_until_eof(start: Start, demo: Cluster) -> None:
     server = start()
     server.call(1, "list_machines")
     content = server.answer(1)["result"]["structuredContent"]
@@ -154,9 +153,7 @@ def test_stdout_has_only_the_protocol_and_eof_ends_the_container(
     assert server.leaves_within(3)
 
 
-def test_docker_stop_ends_a_busy_server_without_a_kill(
-    start: Callable[..., Server], demo: Cluster
-) -> None:
+def test_docker_stop_ends_a_busy_server_without_a_kill(start: Start, demo: Cluster) -> None:
     demo.delay["/nodes"] = 60
     name = f"mcp-proxmox-{uuid.uuid4().hex[:8]}"
     server = start("--name", name)
@@ -206,9 +203,7 @@ def test_a_container_runs_check_and_watch_only(command: Command, demo: Cluster) 
     assert re.search("ERROR.*certificate", output)
 
 
-def test_a_ca_that_is_not_mounted_is_reported_with_the_option_that_mounts_it(
-    image: str, env_file: Path
-) -> None:
+def test_a_ca_that_is_not_mounted_is_reported_with_the_option(image: str, env_file: Path) -> None:
     words = ["docker", "run", "--rm", "--env-file", str(env_file)]
     output = check([*words, image, "--check"])
     assert "ERROR" in output

@@ -6,11 +6,12 @@ import shlex
 import signal
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
+from typing import Any
 
 import pytest
 
 from src.cli import read_options
-from tests.cluster import Cluster
+from tests.cluster import Cluster, Row
 from tests.process import COMMAND, ROOT, Server, environment, run, wait_for
 
 LISTS = ["list_infrastructure", "list_machines", "list_storage"]
@@ -21,7 +22,7 @@ def in_terminal(command: list[str], **environ: str) -> CompletedProcess[str]:
     return run(command, stdin=DEVNULL, **options)
 
 
-def launch(configured: dict[str, str], *arguments: str, stdin: int = PIPE) -> Popen[bytes]:
+def launch(configured: Row, *arguments: str, stdin: int = PIPE) -> Popen[bytes]:
     pipes = {"stdin": stdin, "stdout": PIPE, "stderr": PIPE}
     return Popen([*COMMAND, *arguments], env=environment(configured), cwd=ROOT, **pipes)
 
@@ -49,9 +50,7 @@ def test_an_unknown_option_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -
     assert (options.check, options.watch_only) == (True, True)
 
 
-def test_a_check_sets_the_exit_status_and_uses_the_encoding_of_the_console(
-    configured: dict[str, str], demo: Cluster
-) -> None:
+def test_a_check_sets_the_exit_status_and_encodes_its_text(configured: Row, demo: Cluster) -> None:
     demo.pve.cluster_name = "d\u00e9mo"
     command = [*COMMAND, "--check", "--watch-only"]
     done = in_terminal(command, **configured, PYTHONIOENCODING="ascii")
@@ -73,7 +72,7 @@ def test_a_check_sets_the_exit_status_and_uses_the_encoding_of_the_console(
     ],
 )
 def test_a_broken_pipe_and_a_closed_stdin_print_no_traceback(
-    configured: dict[str, str], line: str, status: int, message: str
+    configured: Row, line: str, status: int, message: str
 ) -> None:
     line = "set -o pipefail; " + line.format(" ".join(map(shlex.quote, COMMAND)))
     done = in_terminal(["bash", "-c", line], **configured)
@@ -82,7 +81,7 @@ def test_a_broken_pipe_and_a_closed_stdin_print_no_traceback(
     assert len(done.stderr.splitlines()) == status
 
 
-def test_watch_only_offers_only_the_lists(configured: dict[str, str], demo: Cluster) -> None:
+def test_watch_only_offers_only_the_lists(configured: Row, demo: Cluster) -> None:
     with Server([*COMMAND, "--watch-only"], configured) as server:
         server.send("tools/list", id=1)
         tools = server.answer(1)["result"]["tools"]
@@ -98,7 +97,7 @@ def test_watch_only_offers_only_the_lists(configured: dict[str, str], demo: Clus
         assert server.leaves_within(1)
 
 
-def test_a_terminal_shows_what_the_server_waits_for(configured: dict[str, str]) -> None:
+def test_a_terminal_shows_what_the_server_waits_for(configured: Row) -> None:
     """A client, which uses pipes, gets no such line."""
     ours, theirs = pty.openpty()
     with launch(configured, stdin=theirs) as process:
@@ -114,9 +113,7 @@ def test_a_terminal_shows_what_the_server_waits_for(configured: dict[str, str]) 
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check"]], ids=["importing", "checking"])
-def test_ctrl_c_during_startup_prints_no_traceback(
-    arguments: list[str], configured: dict[str, str], demo: Cluster
-) -> None:
+def test_early_ctrl_c_prints_no_traceback(arguments: Any, configured: Row, demo: Cluster) -> None:
     demo.delay["/version"] = 60
     with launch(configured, *arguments) as process:
         libraries = Path(f"/proc/{process.pid}/maps")

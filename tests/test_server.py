@@ -95,9 +95,7 @@ def test_a_real_client_lists_and_controls_machines_over_stdio(
     assert sent == [*expected, ["102", "start"]]
 
 
-def test_bad_settings_make_each_call_fail_but_never_end_the_server(
-    start: Start, demo: Cluster
-) -> None:
+def test_bad_settings_fail_each_call_but_never_end_the_server(start: Start, demo: Cluster) -> None:
     server = start(PROXMOX_URL="")
     server.send("tools/list", id=1)
     assert len(server.answer(1)["result"]["tools"]) == 6
@@ -110,9 +108,7 @@ def test_bad_settings_make_each_call_fail_but_never_end_the_server(
     assert "PROXMOX_URL" in line
 
 
-def test_stderr_has_a_warning_without_verification_and_a_timestamped_audit_trail(
-    start: Start, demo: Cluster
-) -> None:
+def test_stderr_has_warnings_and_a_timestamped_audit_trail(start: Start, demo: Cluster) -> None:
     server = start(PROXMOX_VERIFY_SSL="false")
     for number, tool in enumerate(["list_infrastructure"] * 2 + ["start_machine"], 1):
         server.call(number, tool, **({"vm_id": 106} | PVE2 if number == 3 else {}))
@@ -125,9 +121,7 @@ def test_stderr_has_a_warning_without_verification_and_a_timestamped_audit_trail
         assert rest.startswith(begin)
 
 
-def test_garbage_on_stdin_and_a_malformed_answer_neither_end_it_nor_reach_stderr(
-    start: Start, demo: Cluster
-) -> None:
+def test_garbage_on_stdin_or_in_an_answer_is_survived(start: Start, demo: Cluster) -> None:
     async def respond(request: web.Request) -> web.Response:
         assert request.transport
         head = b"HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: 11\r\n\r\n"
@@ -193,9 +187,7 @@ def test_it_leaves_within_a_second_when_told_even_if_it_is_busy(
 
 
 @pytest.mark.parametrize("how", ["EOF", "SIGTERM"])
-def test_a_blocked_stderr_prevents_actions_but_not_the_exit(
-    start: Start, demo: Cluster, how: str
-) -> None:
+def test_a_blocked_stderr_stops_actions_not_the_exit(start: Start, demo: Cluster, how: str) -> None:
     """A full pipe blocks every write, including the audit line before the POST."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

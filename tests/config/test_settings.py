@@ -17,8 +17,8 @@ from src.client import ProxmoxClient
 from src.config.env_file import EnvFile
 from src.config.settings import PLACEHOLDERS, Settings, describe
 from src.errors import ProxmoxError
-from tests.cluster import SECRET
-from tests.conftest import Call
+from tests.cluster import SECRET, Row
+from tests.conftest import Call, Patch
 from tests.golden import compare
 from tests.process import ROOT
 
@@ -93,9 +93,7 @@ def test_the_usual_forms_of_a_url_are_accepted(url: str, address: str) -> None:
         *((VERIFY, value, "verify_ssl", False) for value in ("false", "False")),
     ],
 )
-def test_values_are_accepted_with_or_without_quotes(
-    name: str, value: str, attribute: str, expected: Any
-) -> None:
+def test_a_pair_of_quotes_is_removed(name: str, value: str, attribute: str, expected: Any) -> None:
     for text in (value, f'"{value}"', f"'{value}'"):  # a pair of quotes is removed
         assert getattr(settings(**{name: text}), attribute) == expected
 
@@ -114,9 +112,7 @@ def test_a_variable_is_read_as_python_dotenv_reads_it(name: str, tmp_path: Path)
     assert settings(PROXMOX_TOKEN_SECRET="a#b").token_secret == "a#b"
 
 
-def test_the_path_of_a_ca_file_may_begin_with_a_tilde(
-    fakepve_cafile: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_path_of_a_ca_may_begin_with_a_tilde(fakepve_cafile: str, monkeypatch: Patch) -> None:
     assert settings(PROXMOX_VERIFY_SSL=fakepve_cafile).verify_ssl == fakepve_cafile
     monkeypatch.setenv("HOME", str(Path(fakepve_cafile).parent))
     home = f"~/{Path(fakepve_cafile).name}"
@@ -172,9 +168,7 @@ FILES: dict[str, Callable[[Path], object]] = {  # what is found in place of .env
 }
 
 
-def test_each_rejected_setting_names_the_variable_the_value_and_the_cure(
-    env_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_rejected_setting_is_named_with_its_cure(env_file: Path, monkeypatch: Patch) -> None:
     folder = str(env_file.parent)
     monkeypatch.setenv("HOME", folder)
     hidden = EnvFile("/x/.env", {USER: "a@pve"}, True)
@@ -234,9 +228,7 @@ values = st.one_of(
 
 
 @given(st.dictionaries(st.sampled_from([*GOOD, VERIFY]), values), st.uuids())
-def test_any_input_gives_settings_or_a_proxmox_error_without_the_secret(
-    environ: dict[str, str], secret: Any
-) -> None:
+def test_any_input_gives_settings_or_an_error_without_the_secret(environ: Row, secret: Any) -> None:
     try:
         found = Settings.from_env(environ | {TOKEN_SECRET: str(secret)})
     except ProxmoxError as error:
@@ -252,7 +244,7 @@ def test_any_input_gives_settings_or_a_proxmox_error_without_the_secret(
 
 
 @pytest.fixture
-def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def env_file(tmp_path: Path, monkeypatch: Patch) -> Iterator[Path]:
     """Return the path at which .env is read, with nothing in the environment."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -267,9 +259,7 @@ def write(path: Path, values: dict[str, str]) -> None:
     path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
 
 
-def test_the_env_file_is_read_literally_and_the_environment_takes_precedence(
-    env_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_overrides_a_literal_env_file(env_file: Path, monkeypatch: Patch) -> None:
     write(env_file, GOOD | {TOKEN_SECRET: "a${HOME}b", VERIFY: '"false"'})
     env_file.write_bytes(b"\xef\xbb\xbf" + env_file.read_bytes())  # a byte order mark
     monkeypatch.setenv(USER, "root@pam")

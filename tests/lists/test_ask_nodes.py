@@ -13,14 +13,14 @@ from src.client import ProxmoxClient
 from src.lists import ask_nodes
 from src.proxmox.transport import MAX_REQUESTS
 from tests.cluster import SECRET, TOKEN, Cluster, Row
-from tests.conftest import Answer, Call, at_once
+from tests.conftest import Answer, Call, Patch, at_once
 from tests.process import wait_for
 
 LISTS = ["list_infrastructure", "list_machines", "list_storage"]
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(monkeypatch: Patch) -> None:
     """Let a list wait 0.8 s for a node instead of 10."""
     monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 0.8)
 
@@ -73,9 +73,7 @@ def test_missing_answers_are_replaced_with_the_last_known_state(
     assert note in answer.text
 
 
-def test_a_list_that_waits_for_storages_reports_progress_each_second(
-    proxmox: ProxmoxClient, demo: Cluster
-) -> None:
+def test_a_slow_list_reports_progress_each_second(proxmox: ProxmoxClient, demo: Cluster) -> None:
     demo.delay["/nodes/pve2/storage"] = 2.4
     reports: list[tuple[float, float, str]] = []
     found = proxmox.get_all_storage(lambda *report: reports.append(report))
@@ -107,9 +105,7 @@ def test_hanging_nodes_do_not_block_two_healthy_ones(
     assert sorted(found) == [(name, kind) for name in (one, two) for kind in live]
 
 
-def test_an_answer_that_trickles_in_does_not_hold_up_the_list(
-    call: Call, demo: Cluster, impatient: None
-) -> None:
+def test_an_answer_that_trickles_in_is_cut_off(call: Call, demo: Cluster, impatient: None) -> None:
     """Each byte arrives in time, but not the whole answer."""
     finished = []
 
@@ -191,9 +187,7 @@ class EverySeventh(random.Random):
 
 
 @pytest.mark.parametrize("tool", LISTS)
-def test_lists_are_complete_with_15_percent_of_connections_dropped(
-    call: Call, demo: Cluster, tool: str
-) -> None:
+def test_lists_are_complete_if_connections_drop(call: Call, demo: Cluster, tool: str) -> None:
     expected = call(tool)
     demo.pve._random = EverySeventh()
     demo.pve.flaky_network(drop_rate=0.15)

@@ -20,7 +20,7 @@ from src import server
 from src.client import ProxmoxClient
 from src.config.settings import read_settings
 from tests.cluster import Cluster, Row, drop
-from tests.conftest import Answer, Call, at_once
+from tests.conftest import Answer, Call, Patch, at_once
 from tests.process import wait_for
 from tests.replay import Replay, recording
 
@@ -56,7 +56,7 @@ def running(cluster: Cluster) -> Any:
 
 
 @pytest.fixture
-def play(configured: Row, monkeypatch: pytest.MonkeyPatch) -> Play:
+def play(configured: Row, monkeypatch: Patch) -> Play:
     """Answer all requests from a recording, in simulated time."""
 
     def play(recorded: Row) -> Replay:
@@ -82,9 +82,7 @@ def has(answer: Answer, **data: Any) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["vm", "ct"])
-def test_a_start_that_fails_in_its_task_shows_the_last_lines_of_the_log(
-    switch: Switch, cluster: Cluster, kind: str
-) -> None:
+def test_what_fails_in_its_task_shows_its_log(switch: Switch, cluster: Cluster, kind: str) -> None:
     guest = getattr(cluster.pve, f"add_{kind}")(100, "web")
     guest.start_error = "unexpected status"  # only a graceful stop can end like this
     lines = [f"line {n} {'x' * 300}" for n in range(400)]
@@ -104,9 +102,7 @@ def test_a_start_that_fails_in_its_task_shows_the_last_lines_of_the_log(
     assert {len(line) for line in shown} == {202}
 
 
-def test_a_failure_is_an_error_even_if_log_and_machine_cannot_be_read(
-    switch: Switch, cluster: Cluster, stopped: Any
-) -> None:
+def test_a_failure_without_log_is_an_error(switch: Switch, cluster: Cluster, stopped: Any) -> None:
     stopped.start_error = "no such disk"
     cluster.pve.fail("GET", "/log", 500, "log vanished")
     cluster.edit[CURRENT] = lambda row: "not a row" if cluster.posts else row
@@ -151,9 +147,7 @@ def test_a_guest_that_ignores_shutdown_is_an_error_that_offers_force_while_it_ru
 # --- Nothing is sent ------------------------------------------------------------------
 
 
-def test_only_force_stops_a_machine_whose_guest_is_not_running(
-    switch: Switch, cluster: Cluster, running: Any
-) -> None:
+def test_only_force_stops_a_paused_machine(switch: Switch, cluster: Cluster, running: Any) -> None:
     for running.qmpstatus in ("paused", "suspended", "prelaunch"):
         for action in ("start", "stop", "reboot"):
             answer = switch(action)
@@ -204,9 +198,7 @@ def test_a_reboot_is_confirmed_by_an_uptime_since_the_request(switch: Switch, pl
 
 
 @running_tasks
-def test_an_ha_managed_guest_that_starts_on_another_node_is_found_there(
-    switch: Switch, cluster: Cluster, stopped: Any
-) -> None:
+def test_a_guest_that_ha_moves_is_found(switch: Switch, cluster: Cluster, stopped: Any) -> None:
     cluster.pve.add_node("pve2")
     stopped.ha_state = "stopped"
     cluster.pve.ha_delay = 10
@@ -222,9 +214,7 @@ def test_an_ha_managed_guest_that_starts_on_another_node_is_found_there(
 
 
 @running_tasks
-def test_a_task_that_the_token_may_not_read_is_not_waited_for(
-    switch: Switch, cluster: Cluster, stopped: Any
-) -> None:
+def test_a_forbidden_task_is_not_awaited(switch: Switch, cluster: Cluster, stopped: Any) -> None:
     cluster.pve.fail("GET", "/status", 403, "no")
     assert has(switch("start"), finished=True, status="running")
 

@@ -8,6 +8,7 @@ import pytest
 from src.models import Machine
 from src.power import guest
 from src.power.guest import log_tail, read_clock
+from tests.conftest import Patch
 from tests.proxmox.test_refusals import WEB
 
 UPID = "UPID:pve1:000C3500:0A0B0C0D:6A86D400:qmstart:101:root@pam:"
@@ -23,17 +24,13 @@ RUNNING = Machine(vm_id=9, node="b", type="qemu", status="running")
         ([{"type": "quorum"}], WEB, None),
     ],
 )
-def test_the_nodes_time_is_that_of_ha_or_of_the_answer(
-    rows: list[Any], machine: Machine, expected: float | None
-) -> None:
+def test_the_nodes_time_is_of_ha_or_the_answer(rows: Any, machine: Machine, expected: Any) -> None:
     api = MagicMock(server_time=99.0)
     api.rows.return_value = rows
     assert read_clock(api, machine, [], 60) == expected
 
 
-def test_a_log_is_read_to_its_end_and_its_warnings_come_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_log_is_read_to_its_end_and_its_warnings_come_first(monkeypatch: Patch) -> None:
     monkeypatch.setattr(guest, "LOG_PAGE", 3)
     lines = [f"line {n}" for n in range(12)]
     api = MagicMock()

@@ -96,9 +96,7 @@ def test_later_tasks_are_the_power_tasks_since_ours_began() -> None:
 
 
 @pytest.mark.parametrize(("now", "is_new"), [(63, True), (64, False), (None, True)])
-def test_a_request_that_ha_has_not_acted_on_for_a_minute_counts_no_more(
-    now: float | None, is_new: bool
-) -> None:
+def test_a_request_that_ha_ignores_for_a_minute_is_old(now: float | None, is_new: bool) -> None:
     for kind, status, ha in (("hastop", "running", "started"), ("hastart", "stopped", "stopped")):
         machine = replace(VM, ha=ha, status=status)
         assert bool(under_way([task(kind, "OK", 3)], machine, lambda _: now)) is is_new

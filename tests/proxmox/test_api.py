@@ -22,7 +22,7 @@ from src.lists import ask_nodes
 from src.proxmox import deadline, transport
 from src.proxmox.deadline import time_left, within
 from tests.cluster import SECRET, Cluster
-from tests.conftest import Call, Start
+from tests.conftest import Call, Patch, Start
 from tests.golden import compare
 from tests.process import wait_for
 
@@ -30,7 +30,7 @@ Point = Callable[[str], str]
 
 
 @pytest.fixture
-def point(call: Call, monkeypatch: pytest.MonkeyPatch) -> Point:
+def point(call: Call, monkeypatch: Patch) -> Point:
     """Point PROXMOX_URL somewhere else, and return the error of list_infrastructure."""
 
     def point(url: str) -> str:
@@ -114,9 +114,7 @@ OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or 
 }
 
 
-def test_a_server_that_is_not_the_api_is_recognized(
-    point: Point, peer: Start, monkeypatch: Any
-) -> None:
+def test_other_servers_are_recognized(point: Point, peer: Start, monkeypatch: Any) -> None:
     monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 0.8)
     assert "not resolve" in point("https://no-such-host.invalid")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -188,9 +186,7 @@ def test_each_request_sends_the_token_and_no_cookie(point: Point, peer: Start) -
         assert request.startswith(b"GET /behind/a/proxy/api2/json/")
 
 
-def test_nothing_but_reads_and_the_four_actions_can_leave(
-    proxmox: ProxmoxClient, cluster: Cluster
-) -> None:
+def test_only_reads_and_four_actions_can_leave(proxmox: ProxmoxClient, cluster: Cluster) -> None:
     root = proxmox._api.root
     guest = root.nodes("pve1").qemu(100)
     for forbidden in (
@@ -204,9 +200,7 @@ def test_nothing_but_reads_and_the_four_actions_can_leave(
     assert cluster.sent == []
 
 
-def test_a_request_ends_at_its_deadline_and_none_is_sent_after_it(
-    proxmox: ProxmoxClient, cluster: Cluster
-) -> None:
+def test_no_request_runs_or_begins_too_late(proxmox: ProxmoxClient, cluster: Cluster) -> None:
     cluster.delay["/nodes"] = 5
     with within(0.4):
         for code in ("timeout", "refused"):
@@ -216,9 +210,7 @@ def test_a_request_ends_at_its_deadline_and_none_is_sent_after_it(
     assert len(cluster.sent) == 1
 
 
-def test_a_request_that_waits_too_long_for_its_turn_is_not_sent(
-    proxmox: ProxmoxClient, cluster: Cluster
-) -> None:
+def test_a_request_whose_turn_is_late_is_not_sent(proxmox: ProxmoxClient, cluster: Cluster) -> None:
     """All 32 requests that may run at once hang."""
     answer = threading.Event()
 
@@ -242,7 +234,7 @@ def test_a_request_that_waits_too_long_for_its_turn_is_not_sent(
 
 
 @pytest.fixture
-def _clock_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clock_that_stands_still(monkeypatch: Patch) -> None:
     """Stop the clock."""
     monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: 100.0))
 

@@ -18,7 +18,7 @@ from src.config import ca_file
 from src.config.settings import Settings
 from src.proxmox import network, no_answer
 from tests.certificates import Authority
-from tests.conftest import Answer, Call, Start
+from tests.conftest import Answer, Call, Patch, Start
 from tests.golden import compare
 
 Meet = Callable[..., Answer]
@@ -26,7 +26,7 @@ NO_NODES = 'HTTP/1.1 200 OK\nContent-Type: application/json\n\n{"data": []}'
 
 
 @pytest.fixture(params=["as it is here", "as in Python 3.13"])
-def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def python(request: pytest.FixtureRequest, monkeypatch: Patch) -> None:
     """Create TLS contexts with this Python's flags, or with those of 3.13."""
     if request.param == "as it is here":
         return
@@ -46,7 +46,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def meet(python: None, peer: Start, call: Call, monkeypatch: pytest.MonkeyPatch) -> Meet:
+def meet(python: None, peer: Start, call: Call, monkeypatch: Patch) -> Meet:
     """List the machines of a server with this certificate, verified by `ca`."""
     resolve = socket.getaddrinfo
 
@@ -75,19 +75,17 @@ def test_a_ca_that_proxmox_made_is_trusted(meet: Meet, authority: Authority) -> 
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_false_trusts_any_certificate(
-    meet: Meet, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_false_trusts_any_certificate(meet: Meet, authority: Authority, monkeypatch: Patch) -> None:
     """With requests alone, REQUESTS_CA_BUNDLE would turn verification on again."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority.path)
     expired = authority.server("pve.example.com", begins=-60)
     assert not meet(expired, "false").is_error
 
 
-def test_each_untrusted_certificate_is_reported_with_its_cause(
-    meet: Meet, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_bad_certificate_is_named(
+    meet: Meet, authority: Authority, monkeypatch: Patch
 ) -> None:
-    ca, name = authority.path, "pve.example.com"
+    ca, name, tmp_path = authority.path, "pve.example.com", authority.folder
     old, other = Authority(tmp_path, "old", -60), Authority(tmp_path, "other")
     # Of another node: Python 3.13 would trust the server's own certificate.
     own = copied(authority.server("pve2.lan")[0], tmp_path / "pve2.pem")
@@ -126,10 +124,8 @@ def test_ca_certificates_are_read_once(
     assert not reads.called
 
 
-def test_the_next_call_uses_a_corrected_ca_file(
-    meet: Meet, authority: Authority, call: Call, tmp_path: Path
-) -> None:
-    path = copied(Authority(tmp_path, "other").path, tmp_path / "ca.pem")
+def test_a_corrected_ca_file_is_read(meet: Meet, authority: Authority, call: Call) -> None:
+    path = copied(Authority(authority.folder, "other").path, authority.folder / "ca.pem")
     assert meet(authority.server(), path).is_error
     Path(path).write_bytes(b"")  # and is empty for a moment
     assert f"PROXMOX_VERIFY_SSL is {path}, which" in call("list_machines").text
@@ -172,9 +168,8 @@ FILES = {
 }
 
 
-def test_each_defect_of_a_ca_file_is_named(
-    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_defect_of_a_ca_file_is_named(authority: Authority, monkeypatch: Patch) -> None:
+    tmp_path = authority.folder
     assert ca_file.problem_with(authority.path) == ""
     paths = {case: tmp_path / case for case in FILES}
     for case, content in FILES.items():

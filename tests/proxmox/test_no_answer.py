@@ -9,7 +9,6 @@ from http.client import BadStatusLine, LineTooLong, RemoteDisconnected
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
 from src import server
@@ -18,7 +17,7 @@ from src.proxmox import no_answer
 from src.proxmox.network import BUNDLES, Network
 from tests.certificates import Authority
 from tests.cluster import SETTINGS, Cluster
-from tests.conftest import Call, Start
+from tests.conftest import Call, Patch, Start
 from tests.golden import compare
 
 
@@ -69,9 +68,7 @@ ERRORS: dict[str, OSError] = {
 }
 
 
-def test_each_exception_becomes_a_cause_and_a_cure(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_exception_becomes_a_cause_and_a_cure(monkeypatch: Patch) -> None:
     direct, proxied = Network({}, True), Network({"https": "http://127.0.0.1:1"}, True)
 
     def unanswered(error: OSError, host: str = "pve.lan") -> ProxmoxError:

@@ -94,9 +94,7 @@ def test_privileges_that_no_tool_needs_are_named() -> None:
         ("VM.Backup", "/vms/9", "McpVMBackup --privs VM.Backup; /vms/9 McpVMBackup")
     ]
 )  # fmt: skip
-def test_a_privilege_is_granted_with_one_role_for_user_and_token(
-    privilege: str, path: str, lines: str
-) -> None:
+def test_a_privilege_is_granted_to_user_and_token(privilege: str, path: str, lines: str) -> None:
     role, _, rest = lines.partition("; ")
     where, _, which = rest.partition(" ")
     assert grant(privilege, path, SETTINGS) == [

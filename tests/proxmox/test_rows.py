@@ -94,9 +94,7 @@ def test_every_figure_of_a_machine_is_read_from_its_own_key() -> None:
         ({"ha": {"managed": 1, "state": None}}, {}, {"ha": "managed"}),
     ],
 )
-def test_a_machines_node_takes_precedence_except_for_what_only_resources_know(
-    live: Row, resource: Row, expected: Row
-) -> None:
+def test_a_machines_node_mostly_takes_precedence(live: Row, resource: Row, expected: Row) -> None:
     found = vars(read_machine(100, VM | live, VM | resource))
     assert {key: found[key] for key in expected} == expected
 
