@@ -8,10 +8,10 @@ import asyncio
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psutil
@@ -21,47 +21,30 @@ from proxmoxer import ProxmoxAPI
 from src.client import ProxmoxClient
 from src.config.settings import Settings
 from tests.cluster import Cluster, in_a_process, populate, serving
-from tests.process import COMMAND, Server
+from tests.process import COMMAND, Server, run
 
 DELAY = 0.02
 ROUNDS = 15
 MS = 1000
 
 
-def timed(*runs: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+def timed(*runs: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> list[float]:
     """Run each in turn, and return its median seconds; the first run does not count."""
     times: list[list[float]] = [[] for _ in runs]
-    for number in range(rounds + 1):
-        for run, seconds in zip(runs, times, strict=True):
+    for number in range(ROUNDS + 1):
+        for each, seconds in zip(runs, times, strict=True):
+            prepare()
             start = time.perf_counter()
-            run()
+            each()
             if number:
                 seconds.append(time.perf_counter() - start)
     return [statistics.median(seconds) for seconds in times]
 
 
-class Tools:
-    """Launch a server over stdio, and call its tools."""
-
-    def __init__(self, environ: dict[str, str]) -> None:
-        self.server = Server(COMMAND, environ)
-        self.server.initialize()
-        self.number = 0
-
-    def request(self, method: str, params: Any = None) -> int:
-        self.number += 1
-        self.server.send(method, params, id=self.number)
-        return self.number
-
-    def call(self, tool: str, **arguments: Any) -> Any:
-        number = self.request("tools/call", {"name": tool, "arguments": arguments})
-        result = self.server.answer(number, 60)["result"]
-        assert not result.get("isError"), result
-        return result
-
-    def close(self) -> None:
-        self.server.process.kill()
-        self.server.process.wait()
+def call(server: Server, tool: str, **arguments: Any) -> Any:
+    result = server.result(tool, **arguments)
+    assert not result.get("isError"), result
+    return result
 
 
 def proxmox(environ: dict[str, str]) -> Any:
@@ -99,13 +82,9 @@ def start_by_hand(api: Any, vm_id: int, node: str) -> None:
 
 def launch(command: list[str], environ: dict[str, str]) -> float:
     """Start a server, ask for its tools, and return its memory in MiB."""
-    server = Server(command, environ)
-    server.initialize()
-    server.send("tools/list", id=1)
-    server.answer(1)
-    memory: int = psutil.Process(server.process.pid).memory_info().rss
-    server.process.kill()
-    server.process.wait()
+    with Server(command, environ) as server:
+        server.request("tools/list")
+        memory: int = psutil.Process(server.process.pid).memory_info().rss
     return memory / 2**20
 
 
@@ -132,44 +111,36 @@ def measure_start(environ: dict[str, str]) -> tuple[list[Row], Bars]:
 
 def measure_container(environ: dict[str, str]) -> list[Row]:
     """Measure how fast the image starts, if an engine has the image of the README."""
-    if not shutil.which("docker"):
+    inspect = ["docker", "image", "inspect", "mcp-proxmox"]
+    if not shutil.which("docker") or run(inspect).returncode:
         return []
-    image = ["docker", "image", "inspect", "mcp-proxmox"]
-    if subprocess.run(image, capture_output=True, check=False).returncode != 0:
-        return []
-
+    in_docker = ["docker", "run", "-i", "--rm", "mcp-proxmox"]
     times: dict[str, list[float]] = {"docker": [], "local": []}
     for _ in range(5):
-        for name, command in (
-            ("docker", ["docker", "run", "-i", "--rm", "mcp-proxmox"]),
-            ("local", COMMAND),
-        ):
+        for name, command in zip(times, (in_docker, COMMAND), strict=True):
             start = time.perf_counter()
-            server = Server(command, environ)
-            server.initialize()
-            times[name].append(time.perf_counter() - start)
-            server.process.stdin.close()  # type: ignore[union-attr]
-            server.process.wait(10)
+            with Server(command, environ) as server:
+                times[name].append(time.perf_counter() - start)
+                server.close()
+                server.process.wait(10)
     docker, local = map(statistics.median, times.values())
     against = f"python -m src.server: {local * MS:.0f} ms | {docker / local:.2f} times"
     return [f"docker run to the initialize answer: {docker * MS:.0f} ms | {against} | "]
 
 
 def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
-    tools, api = Tools(environ), proxmox(environ)
-    machines, infrastructure, storage, loop, two = timed(
-        lambda: tools.call("list_machines"),
-        lambda: tools.call("list_infrastructure"),
-        lambda: tools.call("list_storage"),
-        lambda: loop_over_nodes(api),
-        lambda: two_requests(api),
-    )
-    answer = tools.call("list_machines")
+    api, lists = proxmox(environ), ("list_machines", "list_infrastructure", "list_storage")
+    with Server(COMMAND, environ) as server:
+        machines, infrastructure, storage, loop, two = timed(
+            *(partial(call, server, tool) for tool in lists),
+            partial(loop_over_nodes, api),
+            partial(two_requests, api),
+        )
+        answer = call(server, "list_machines")
     text, rows = answer["content"][0]["text"], answer["structuredContent"]["machines"]
     structured = len(json.dumps(rows, separators=(",", ":"))) / len(rows)
     lines = [line for line in text.splitlines() if " app-" in line]
     characters = sum(map(len, lines)) / len(lines) + 1
-    tools.close()
     ratios = (loop / machines, machines / two, infrastructure / two, storage / two)
     faster, slower, *others = (f"{ratio:.1f} times" for ratio in ratios)
     pair = "two requests in sequence"
@@ -193,52 +164,40 @@ def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
 
 
 def measure_growth(environ: dict[str, str], small: float) -> list[Row]:
-    tools = Tools(environ)
-    (large,) = timed(lambda: tools.call("list_machines"))
-    tools.close()
+    with Server(COMMAND, environ) as server:
+        (large,) = timed(partial(call, server, "list_machines"))
     ratio = f"{large / small:.1f} times, for 6.2 times the machines"
     what = f"list_machines, 32 nodes, 2,500 machines: {large * MS:.0f} ms"
     return [f"{what} | 16 nodes, 400 machines | {ratio} | 6.2"]
 
 
 def measure_power(environ: dict[str, str]) -> list[Row]:
-    tools, api = Tools(environ), proxmox(environ)
-    target = {"vm_id": 100, "node": "pve01"}
-    off = api.nodes("pve01").qemu(100).status.stop
+    api, target = proxmox(environ), {"vm_id": 100, "node": "pve01"}
+    status = api.nodes("pve01").qemu(100).status
 
-    def wait_until_off() -> None:
-        while api.nodes("pve01").qemu(100).status.current.get()["status"] != "stopped":
+    def switch_off() -> None:
+        status.stop.post()
+        while status.current.get()["status"] != "stopped":
             time.sleep(0.01)
 
-    ours, by_hand = [], []
-    for number in range(ROUNDS + 1):
-        for run, seconds in (
-            (lambda: tools.call("start_machine", **target), ours),
-            (lambda: start_by_hand(api, **target), by_hand),
-        ):
-            off.post()
-            wait_until_off()
-            start = time.perf_counter()
-            run()
-            if number:
-                seconds.append(time.perf_counter() - start)
-    tools.close()
-    tool, hand = statistics.median(ours), statistics.median(by_hand)
+    with Server(COMMAND, environ) as server:
+        start = partial(call, server, "start_machine", **target)
+        tool, hand = timed(start, partial(start_by_hand, api, **target), prepare=switch_off)
     against = f"its five requests in sequence: {hand * MS:.0f} ms | {tool / hand:.2f} times"
     return [f"start_machine, its task over at once: {tool * MS:.0f} ms | {against} | 1.5"]
 
 
 def measure_ping(environ: dict[str, str]) -> list[Row]:
     """Ping while list_machines waits for a cluster that needs 0.5 s for each request."""
-    tools = Tools(environ)
-    listing = tools.request("tools/call", {"name": "list_machines", "arguments": {}})
-    times = []
-    while listing not in tools.server.answers:
-        start = time.perf_counter()
-        tools.server.answer(tools.request("ping"))
-        times.append(time.perf_counter() - start)
-        time.sleep(0.02)
-    tools.close()
+    times: list[float] = []
+    with Server(COMMAND, environ) as server:
+        server.call(1, "list_machines")
+        while 1 not in server.answers:
+            start, number = time.perf_counter(), len(times) + 2
+            server.send("ping", id=number)
+            server.answer(number)
+            times.append(time.perf_counter() - start)
+            time.sleep(0.02)
     typical, worst = statistics.median(times) * MS, max(times) * MS
     shown = f"{typical:.1f} ms, at worst {worst:.0f} ms"
     return [f"ping while list_machines waits ({len(times)}) |  | {shown} | 20"]
@@ -256,12 +215,10 @@ async def count_requests() -> list[Row]:
 
 
 def measure_texts(environ: dict[str, str]) -> list[Row]:
-    tools = Tools(environ)
-    listed = tools.server.answer(tools.request("tools/list"))["result"]["tools"]
-    tools.close()
-    size = sum(
-        len(tool["name"] + tool["description"] + json.dumps(tool["inputSchema"])) for tool in listed
-    )
+    with Server(COMMAND, environ) as server:
+        tools = server.request("tools/list")["tools"]
+    read = [tool["name"] + tool["description"] + json.dumps(tool["inputSchema"]) for tool in tools]
+    size = sum(map(len, read))
     return [f"what the model reads of the six tools |  | {size:,} characters | 3,000"]
 
 

@@ -9,17 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, Self
 
 from tests.cluster import SECRET
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "src.server"]
-INITIALIZE = {
-    "protocolVersion": "2025-06-18",
-    "capabilities": {},
-    "clientInfo": {"name": "test", "version": "1"},
-}
+INITIALIZE = {"protocolVersion": "2025-06-18", "capabilities": {}}
+INITIALIZE |= {"clientInfo": {"name": "test", "version": "1"}}
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
@@ -50,11 +48,11 @@ class Server:
     def __init__(
         self,
         command: list[str],
-        environ: dict[str, str] | None = None,
-        stderr: int = subprocess.PIPE,
+        environ: Any = None,
+        stderr: int = PIPE,
         cwd: Path = ROOT,
     ) -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}
+        pipes = {"stdin": PIPE, "stdout": PIPE, "stderr": stderr}
         self.process = subprocess.Popen(command, cwd=cwd, env=environment(environ), **pipes)
         self.lines: list[bytes] = []
         self.answers: dict[Any, Any] = {}
@@ -66,7 +64,8 @@ class Server:
             reader.start()
 
     def __enter__(self) -> Self:
-        self.initialize()
+        self.request("initialize", INITIALIZE)
+        self.send("notifications/initialized")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,10 +100,14 @@ class Server:
             assert self.arrived.wait_for(lambda: number in self.answers, timeout)
             return self.answers[number]
 
-    def initialize(self) -> None:
-        self.send("initialize", INITIALIZE, id=0)
-        self.answer(0, 60)
-        self.send("notifications/initialized")
+    def request(self, method: str, params: Any = None) -> Any:
+        """Send a request, wait for the answer, and return its result."""
+        number = len(self.answers)
+        self.send(method, params, id=number)
+        return self.answer(number, 60)["result"]
+
+    def result(self, tool: str, **arguments: Any) -> Any:
+        return self.request("tools/call", {"name": tool, "arguments": arguments})
 
     def call(self, number: int, tool: str, **arguments: Any) -> None:
         self.send("tools/call", {"name": tool, "arguments": arguments}, id=number)

@@ -146,9 +146,7 @@ def test_a_real_client_works_through_docker_run(command: Command, demo: Cluster)
 
 def test_stdout_has_only_the_protocol_until_eof(start: Start, demo: Cluster) -> None:
     server = start()
-    server.call(1, "list_machines")
-    content = server.answer(1)["result"]["structuredContent"]
-    assert len(content["machines"]) == 11
+    assert len(server.result("list_machines")["structuredContent"]["machines"]) == 11
     server.close()
     assert server.leaves_within(3)
 
@@ -174,8 +172,7 @@ def test_compose_serves_mcp(image: str, checkout: Path, env_file: Path) -> None:
     service = [*compose(), "run", "--rm", "-T", "mcp-proxmox"]
     try:
         with Server(service, cwd=checkout) as server:
-            server.send("tools/list", id=1)
-            assert len(server.answer(1)["result"]["tools"]) == 6
+            assert len(server.request("tools/list")["tools"]) == 6
             server.close()
             assert server.process.wait(10) == 0
     finally:

@@ -45,9 +45,7 @@ def test_many_calls_leak_no_thread_and_no_socket(configured: dict[str, str], dem
         def turns(count: int) -> tuple[int, int, int]:
             for _ in range(count):
                 for tool, arguments in turn:
-                    number = len(server.answers)
-                    server.call(number, tool, **arguments)
-                    server.answer(number)
+                    server.result(tool, **arguments)
             sockets = len(process.net_connections())
             return process.num_threads(), sockets, process.num_fds()
 

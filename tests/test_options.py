@@ -83,12 +83,8 @@ def test_a_broken_pipe_and_a_closed_stdin_print_no_traceback(
 
 def test_watch_only_offers_only_the_lists(configured: Row, demo: Cluster) -> None:
     with Server([*COMMAND, "--watch-only"], configured) as server:
-        server.send("tools/list", id=1)
-        tools = server.answer(1)["result"]["tools"]
-        assert [tool["name"] for tool in tools] == LISTS
-        server.call(2, "list_machines")
-        content = server.answer(2)["result"]["structuredContent"]
-        assert len(content["machines"]) == 11
+        assert [tool["name"] for tool in server.request("tools/list")["tools"]] == LISTS
+        assert len(server.result("list_machines")["structuredContent"]["machines"]) == 11
         for number, tool in enumerate(("start", "stop", "reboot"), 3):
             server.call(number, f"{tool}_machine", vm_id=106, node="pve2")
             assert f"Unknown tool: {tool}_machine" in str(server.answer(number))

@@ -97,11 +97,9 @@ def test_a_real_client_lists_and_controls_machines_over_stdio(
 
 def test_bad_settings_fail_each_call_but_never_end_the_server(start: Start, demo: Cluster) -> None:
     server = start(PROXMOX_URL="")
-    server.send("tools/list", id=1)
-    assert len(server.answer(1)["result"]["tools"]) == 6
-    for number in (2, 3):
-        server.call(number, "list_machines")
-        result = server.answer(number)["result"]
+    assert len(server.request("tools/list")["tools"]) == 6
+    for _ in range(2):
+        result = server.result("list_machines")
         assert result["isError"] is True
         assert "PROXMOX_URL" in result["content"][0]["text"]
     (line,) = end(server, "SIGINT")
@@ -110,9 +108,9 @@ def test_bad_settings_fail_each_call_but_never_end_the_server(start: Start, demo
 
 def test_stderr_has_warnings_and_a_timestamped_audit_trail(start: Start, demo: Cluster) -> None:
     server = start(PROXMOX_VERIFY_SSL="false")
-    for number, tool in enumerate(["list_infrastructure"] * 2 + ["start_machine"], 1):
-        server.call(number, tool, **({"vm_id": 106} | PVE2 if number == 3 else {}))
-        assert not server.answer(number)["result"].get("isError")
+    lists: list[Any] = [("list_infrastructure", {})] * 2
+    for tool, arguments in (*lists, ("start_machine", {"vm_id": 106} | PVE2)):
+        assert not server.result(tool, **arguments).get("isError")
     audit = 'INFO audit action=start machine=106 node="pve2" task='
     expected = ("WARNING PROXMOX_VERIFY_SSL", f"{audit}none ", f"{audit}UPID:pve2:")
     for line, begin in zip(end(server, "SIGTERM"), expected, strict=True):
