@@ -18,9 +18,15 @@ from src.config.settings import Settings
 GIB = 1024**3
 TOKEN = "mcp@pve!t"
 SECRET = "0badc0de-5ec7-4e70-8e11-600dfe110w42"
+NAMES = ("URL", "USER", "TOKEN_ID", "TOKEN_SECRET", "VERIFY_SSL")
 SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
 
 Row = dict[str, Any]
+
+
+def variables(*values: str) -> dict[str, str]:
+    """Return the first of the five environment variables with these values."""
+    return {f"PROXMOX_{name}": value for name, value in zip(NAMES, values, strict=False)}
 
 
 class Cluster:
@@ -49,14 +55,7 @@ class Cluster:
         return [path.removeprefix("/api2/json/nodes") for path in paths]
 
     def environ(self, cafile: str) -> dict[str, str]:
-        user, _, name = TOKEN.partition("!")
-        return {
-            "PROXMOX_URL": self.pve.url,
-            "PROXMOX_USER": user,
-            "PROXMOX_TOKEN_ID": name,
-            "PROXMOX_TOKEN_SECRET": SECRET,
-            "PROXMOX_VERIFY_SSL": cafile,
-        }
+        return variables(self.pve.url, *TOKEN.split("!"), SECRET, cafile)
 
     async def _answer(self, request: Any, handler: Any, generic: Any, node: Any) -> web.Response:
         self.sent.append((request.method, request.path_qs))

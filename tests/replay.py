@@ -21,16 +21,10 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
-from tests.cluster import SECRET
+from tests.cluster import SECRET, variables
 
 RECORDINGS = Path(__file__).parent / "recordings"
-ENVIRON = {
-    "PROXMOX_URL": "https://pve1.example.com:8006",
-    "PROXMOX_USER": "mcp@pve",
-    "PROXMOX_TOKEN_ID": "mcp-token",
-    "PROXMOX_TOKEN_SECRET": SECRET,
-    "PROXMOX_VERIFY_SSL": "true",
-}
+ENVIRON = variables("https://pve1.example.com:8006", "mcp@pve", "mcp-token", SECRET, "true")
 ROUND_TRIP = 0.01
 GOALS = defaultdict(lambda: "stopped", start="running", reboot="running")
 ACTIVE = {1: "active", 0: "inactive", None: "unknown"}

@@ -193,21 +193,6 @@ def test_start_machine(call: Call, demo: Cluster) -> None:
     assert ("GET", tasks) in demo.sent
 
 
-def test_stop_and_reboot_machine(call: Call, demo: Cluster) -> None:
-    current = "/nodes/pve1/qemu/100/status/current"
-    demo.edit[current] = lambda row: row | {"uptime": row["uptime"] or 1}  # no waiting
-    for tool, path, arguments, status in (
-        ("stop_machine", "/pve1/lxc/200/status/shutdown", {}, "stopped"),
-        ("stop_machine", "/pve1/qemu/105/status/stop", {"force": True}, "stopped"),
-        ("reboot_machine", "/pve1/qemu/100/status/reboot", {}, "running"),
-    ):
-        answer = call(tool, vm_id=int(path.split("/")[3]), node="pve1", **arguments)
-        assert demo.posts[-1] == path
-        assert answer.data["status"] == status
-        assert answer.data["changed"] is answer.data["finished"] is True
-    assert len(demo.posts) == 3
-
-
 def test_a_standalone_host_has_no_cluster(call: Call, cluster: Cluster) -> None:
     cluster.edit["/cluster/status"] = lambda rows: [rows[1] | {"nodeid": 0}]
     cluster.pve.add_vm(100, "web", status="running")

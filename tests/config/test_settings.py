@@ -17,19 +17,13 @@ from src.client import ProxmoxClient
 from src.config.env_file import EnvFile
 from src.config.settings import PLACEHOLDERS, Settings, describe
 from src.errors import ProxmoxError
-from tests.cluster import SECRET, Row
+from tests.cluster import NAMES, SECRET, Row, variables
 from tests.conftest import Call, Patch
 from tests.golden import compare
 from tests.process import ROOT
 
-NAMES = ("URL", "USER", "TOKEN_ID", "TOKEN_SECRET", "VERIFY_SSL")
+GOOD = variables("https://pve.example.com:8006", "mcp@pve", "mcp-token", SECRET)
 URL, USER, TOKEN_ID, TOKEN_SECRET, VERIFY = (f"PROXMOX_{name}" for name in NAMES)
-GOOD = {
-    URL: "https://pve.example.com:8006",
-    USER: "mcp@pve",
-    TOKEN_ID: "mcp-token",
-    TOKEN_SECRET: SECRET,
-}
 UUID = "facade00-1234-1234-1234-1234567890ab"  # a secret in a wrong place
 
 

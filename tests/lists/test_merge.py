@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.lists.answers import machines_answer
-from src.lists.filters import Filters
 from src.lists.merge import add_up, merge_machines, merge_nodes, merge_storages
-from src.models import Machine, Machines, Node, Storage, Totals
+from src.models import Machines, Node, Storage, Totals
 from src.proxmox.rows import Row
 
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
@@ -141,19 +140,3 @@ def test_storages_of_silent_nodes_come_from_resources() -> None:
     used = [[(each.active, each.used) for each in storages] for storages in found]
     assert used == [[(None, 6)], [(None, None)], []]
     assert merged({}, resource("pve1", "sdn")) == []
-
-
-def test_filters_match_node_status_and_part_of_a_name_or_tag() -> None:
-    web = Machine(vm_id=1, name="Web-1", node="a", type="qemu", status="running")
-    bare = Machine(vm_id=2, node="b", type="lxc", status="stopped", tags=("x", "PROD"))
-    for filters, found in (
-        (Filters(), [web, bare]),
-        (Filters(node="b"), [bare]),
-        (Filters(status="stopped"), [bare]),
-        (Filters(name="web"), [web]),
-        (Filters(name="pRod"), [bare]),
-        (Filters(name="e"), [web]),
-        (Filters(name="zz"), []),
-        (Filters("b", "running", "prod"), []),
-    ):
-        assert [m for m in (web, bare) if filters.match(m)] == found
