@@ -1,8 +1,7 @@
 """Test what needs attention, in cases that no recording shows."""
 
+import re
 from typing import Any
-
-import pytest
 
 from src.lists.attention import needs_attention
 from src.models import Node
@@ -41,11 +40,10 @@ def test_a_lost_quorum_comes_first_then_nodes_then_the_rest_each_once() -> None:
     compare("attention", {"a cluster in trouble": "\n".join(lines)})
 
 
-@pytest.mark.parametrize("state", ["watchdog", "shutdown"])
-def test_a_frozen_guest_needs_attention(state: str) -> None:
-    (line,) = attention(VM | {"status": state})
-    assert "VM 100 (web) on a" in line
-    assert state in line
+def test_a_frozen_guest_needs_attention() -> None:
+    for state in ("watchdog", "shutdown"):
+        (line,) = attention(VM | {"status": state})
+        assert re.search(rf"VM 100 \(web\) on a.*\b{state}\b", line)
 
 
 def test_attention_has_at_most_21_lines() -> None:

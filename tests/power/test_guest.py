@@ -1,9 +1,6 @@
 """Test what is read about a machine beyond its state: the node's time, and a task's log."""
 
-from typing import Any
 from unittest.mock import MagicMock
-
-import pytest
 
 from src.models import Machine
 from src.power import guest
@@ -15,19 +12,14 @@ UPID = "UPID:pve1:000C3500:0A0B0C0D:6A86D400:qmstart:101:root@pam:"
 RUNNING = Machine(vm_id=9, node="b", type="qemu", status="running")
 
 
-@pytest.mark.parametrize(
-    ("rows", "machine", "expected"),
-    [
-        ([{"type": "quorum"}, {"timestamp": 50}, {"timestamp": 70}], WEB, 70),
-        ([{"type": "quorum"}], RUNNING, 99.0),  # then by the header Date
-        ([{"timestamp": 59}], RUNNING, 99.0),  # which had stood still before the request
-        ([{"type": "quorum"}], WEB, None),
-    ],
-)
-def test_the_nodes_time_is_of_ha_or_the_answer(rows: Any, machine: Machine, expected: Any) -> None:
+def test_the_nodes_time_is_of_ha_or_the_answer() -> None:
     api = MagicMock(server_time=99.0)
-    api.rows.return_value = rows
-    assert read_clock(api, machine, [], 60) == expected
+    api.rows.return_value = [{"type": "quorum"}]
+    assert read_clock(api, RUNNING, [], 60) == 99.0  # by the header Date
+    assert read_clock(api, WEB, [], 60) is None
+    api.rows.return_value += [{"timestamp": 50}, {"timestamp": 70}]
+    assert read_clock(api, WEB, [], 60) == 70
+    assert read_clock(api, RUNNING, [], 71) == 99.0  # HA had stood still before the request
 
 
 def test_a_log_is_read_to_its_end_and_its_warnings_come_first(monkeypatch: Patch) -> None:

@@ -35,9 +35,8 @@ def test_every_figure_that_a_node_reports_is_read(version: str) -> None:
     row |= {"rootfs": {"used": 5, "total": 6}, "swap": {"used": 0, "total": 9}}
     row |= {"uptime": 7, "loadavg": ["0.52", "0.40", "0.31"], "pveversion": version}
     figures = (0.5, 2, 3, 4, 5, 6, 7, [0.52, 0.4, 0.31], "9.1.2", 0, 9)
-    assert read_node_resources("a", row) == NodeResources(
-        "a", "online", *figures[:-2], False, *figures[-2:]
-    )
+    expected = NodeResources("a", "online", *figures[:-2], False, *figures[-2:])
+    assert read_node_resources("a", row) == expected
 
 
 def test_a_figure_that_a_node_does_not_report_is_none() -> None:
@@ -165,12 +164,10 @@ def test_a_size_or_an_uptime_below_0_is_unknown() -> None:
     assert rows.read_storage("a", storage).available is None
 
 
-@pytest.mark.parametrize(
-    "coloured",
-    ["\x1b[1;31mno disk\x1b[0m", "\x9b31mno\x1b[K disk", "\x1b]0;title\x07no \x1b[?25ldisk\x1bM"],
-)
-def test_what_a_program_writes_for_a_terminal_is_gone(coloured: str) -> None:
-    assert rows.clean(coloured) == "no disk"
+def test_what_a_program_writes_for_a_terminal_is_gone() -> None:
+    title = "\x1b]0;title\x07no \x1b[?25ldisk\x1bM"
+    for written in ("\x1b[1;31mno disk\x1b[0m", "\x9b31mno\x1b[K disk", title):
+        assert rows.clean(written) == "no disk"
 
 
 def test_quoted_words_cannot_end_their_quotes() -> None:
