@@ -125,7 +125,7 @@ async def drop(request: web.Request) -> web.Response:
 
 
 def node_status(usage: Row) -> Row:
-    """Return GET /nodes/{node}/status as PVE 9 answers it."""
+    """Return what the tools read of GET /nodes/{node}/status, as PVE 9 answers it."""
     cpus, memory, disk = (usage[key] for key in ("maxcpu", "maxmem", "maxdisk"))
 
     def used(total: int, part: int) -> Row:
@@ -133,17 +133,13 @@ def node_status(usage: Row) -> Row:
 
     return {
         "uptime": usage["uptime"],
-        "idle": 0,
         "cpu": 0,  # the first answer of each worker
-        "wait": 0,
         "loadavg": ["0.52", "0.40", "0.31"],
         "cpuinfo": {"cpus": cpus, "cores": cpus // 2, "sockets": 1},
         "memory": {"available": memory - usage["mem"]} | used(memory, usage["mem"]),
         "swap": used(8 * GIB, GIB),
-        "ksm": {"shared": 0},
         "rootfs": {"avail": disk - usage["disk"]} | used(disk, usage["disk"]),
         "pveversion": "pve-manager/9.1.2/9d436f37a0ac4172",
-        "kversion": "Linux 6.17.2-1-pve #1 SMP PREEMPT_DYNAMIC",
     }
 
 

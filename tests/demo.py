@@ -43,11 +43,7 @@ CALLS: Calls = [
     ("A node that is offline", "start_machine", {"vm_id": 107, "node": "pve3"}),
     ("No such machine", "stop_machine", {"vm_id": 999} | PVE1),
     ("No such node", "list_machines", {"node": "pve9"}),
-    (
-        "A node that would reach another machine",
-        "stop_machine",
-        {"vm_id": 100, "node": "pve1/qemu/103/status/stop?x="},
-    ),
+    ("A path as a node", "stop_machine", {"vm_id": 100, "node": "pve1/qemu/103/status/stop?x="}),
 ]
 
 

@@ -137,9 +137,6 @@ def test_no_machine_but_the_one_named_is_switched(call: Call, demo: Cluster) -> 
     assert [g.vmid for g in guests if g.status != before[g.vmid]] == [100]
 
 
-# --- The client is just as strict -----------------------------------------------------
-
-
 def test_the_client_rejects_hostile_arguments(proxmox: ProxmoxClient, cluster: Cluster) -> None:
     for node in ["", " ", *NODES]:
         for method, *more in (
@@ -170,9 +167,6 @@ def test_the_error_of_an_unknown_node_names_all(proxmox: ProxmoxClient, cluster:
             with pytest.raises(ProxmoxError, match="The nodes are: pve1"):
                 method(node, *more)
     assert not [path for _, path in cluster.sent if "/nodes/" in path]
-
-
-# --- The pattern ----------------------------------------------------------------------
 
 
 def accepted(node: str) -> bool:

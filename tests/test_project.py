@@ -95,16 +95,11 @@ def test_only_the_top_modules_know_mcp_and_they_know_no_http() -> None:
 def test_no_module_uses_private_names_of_another() -> None:
     known = {"__init__", "__cause__", "__context__", "_store", "_exit"}
     for name, tree in TREES.items():
-        own = {
-            node.attr
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and node.value.id == "self"
-        }
+        attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        own = {node.attr for node in attributes if getattr(node.value, "id", "") == "self"}
+        private = {node.attr for node in attributes if node.attr.startswith("_")}
+        assert private <= own | known, name
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
-                assert node.attr in own | known, (name, node.attr)
             if isinstance(node, ast.ImportFrom) and node.module != "__future__":
                 assert not [a.name for a in node.names if a.name.startswith("_")]
 

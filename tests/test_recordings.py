@@ -115,6 +115,8 @@ EMPTY_NODE = {f"/nodes/pve2/{kind}": {"data": []} for kind in ("qemu", "lxc")} |
     for path, answer in recording("lists")["before"].items()
     if path.startswith("/cluster/resources")
 }
+SLOW_NODE = {f"/nodes/pve3/{kind}": {"seconds": 6} for kind in ("qemu", "lxc")}
+SLOW_STORAGE = {"/nodes/pve2/storage": {"seconds": 20}}
 SCENES["lists"] += [
     resources("HA has given a VM up", "qemu/400", hastate="error"),
     *(
@@ -126,16 +128,8 @@ SCENES["lists"] += [
     resources("a node is in HA maintenance", "node/pve2", hastate="maintenance"),
     listed("a node has no machines", "list_machines", EMPTY_NODE, node="pve2"),
     listed("no machine is so", "list_machines", {}, node="pve2", status="paused"),
-    listed(
-        "a node needs 6 s for each kind",
-        "list_machines",
-        {f"/nodes/pve3/{kind}": {"seconds": 6} for kind in ("qemu", "lxc")},
-    ),
-    listed(
-        "a dead network storage takes 20 s",
-        "list_storage",
-        {"/nodes/pve2/storage": {"seconds": 20}},
-    ),
+    listed("a node needs 6 s for each kind", "list_machines", SLOW_NODE),
+    listed("a dead network storage takes 20 s", "list_storage", SLOW_STORAGE),
 ]
 
 
@@ -408,15 +402,9 @@ def moves(when: float) -> Callable[[Row], None]:
         if when < 0:
             recorded["before"] |= {path: gone, "/cluster/resources?type=vm": found}
             return
-        recorded["after"] = [
-            row
-            for row in recorded["after"]
-            if row["path"] != path and "resources" not in row["path"]
-        ]
-        recorded["after"] += [
-            gone | {"t": when, "path": path},
-            found | {"t": when, "path": "/cluster/resources?type=vm"},
-        ]
+        kept = [r for r in recorded["after"] if not re.search(f"{path}$|resources", r["path"])]
+        later = {path: gone, "/cluster/resources?type=vm": found}
+        recorded["after"] = kept + [row | {"t": when, "path": p} for p, row in later.items()]
 
     return edit
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,19 +51,13 @@ def end(server: Server, how: str = "EOF") -> list[str]:
     return server.errors.decode().splitlines()
 
 
-# --- As clients launch it -------------------------------------------------------------
-
-
 def test_a_real_client_lists_and_controls_machines_over_stdio(
     mode: str, configured: dict[str, str], demo: Cluster, tmp_path: Path
 ) -> None:
     """The client launches it from another folder, as desktop clients do."""
-    server = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "src.server"],
-        env=configured | {"PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-    )
+    program, *options = COMMAND
+    environ = configured | {"PYTHONPATH": str(ROOT)}
+    server = StdioServerParameters(command=program, args=options, env=environ, cwd=tmp_path)
     # Otherwise the tool waits after the reboot until the uptime is above 0.
     demo.edit["/nodes/pve1/qemu/100/status/current"] = lambda row: (
         row | {"uptime": row["uptime"] or 1}
@@ -152,9 +145,6 @@ def test_a_ping_is_answered_while_tools_wait(start: Start, demo: Cluster) -> Non
         server.send("ping", id=number)
         server.answer(number)
     assert not {1, 2} & set(server.answers)
-
-
-# --- How it ends ----------------------------------------------------------------------
 
 
 def unshare_works() -> bool:

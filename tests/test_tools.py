@@ -102,9 +102,8 @@ def test_list_machines(call: Call, demo: Cluster) -> None:
     content = answer.data
     machines = {each["vm_id"]: each for each in content["machines"]}
     assert list(machines) == sorted(machines)
-    assert re.findall(r"^\d+(?= .+, pve\d,)", answer.text, re.MULTILINE) == [
-        str(vm_id) for vm_id in machines
-    ]
+    ids = re.findall(r"^\d+(?= .+, pve\d,)", answer.text, re.MULTILINE)
+    assert ids == list(map(str, machines))
     assert machines[100] == (
         {"vm_id": 100, "name": "web", "node": "pve1", "type": "qemu"}
         | {"status": "running", "cpu": pytest.approx(0.07), "cpus": 4}

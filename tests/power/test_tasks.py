@@ -6,16 +6,8 @@ from dataclasses import replace
 import pytest
 
 from src.models import Machine
-from src.power.tasks import (
-    Task,
-    UnderWay,
-    describe,
-    later_than,
-    lock_holder,
-    node_time,
-    read_task,
-    under_way,
-)
+from src.power import tasks
+from src.power.tasks import Task, UnderWay, later_than, lock_holder, node_time, read_task, under_way
 
 VM = Machine(vm_id=100, node="pve1", type="qemu", status="running")
 HA = replace(VM, ha="started")
@@ -43,12 +35,12 @@ def test_a_running_power_task_will_change_its_machine(prefix: str) -> None:
 
 def test_the_oldest_of_several_tasks_holds_the_lock() -> None:
     first, second = task("qmshutdown", start=10), task("qmstart", start=20)
-    for tasks in ([first, second], [second, first]):
-        found = under_way(tasks, VM, NEVER)
+    for given in ([first, second], [second, first]):
+        found = under_way(given, VM, NEVER)
         assert found
         assert found.task == first
-        assert lock_holder(tasks, "") == first
-        assert lock_holder(tasks, first.upid) == second
+        assert lock_holder(given, "") == first
+        assert lock_holder(given, first.upid) == second
     assert lock_holder([task("vncproxy"), task("qmstop", "OK")], "") is None
     assert lock_holder([task("vzdump")], "") == task("vzdump")
 
@@ -113,8 +105,8 @@ def test_the_latest_start_and_the_uptime_tell_the_nodes_time() -> None:
 
 def test_a_task_is_described_with_its_start_but_nobody_knows_its_end() -> None:
     running = task("qmshutdown", start=1795642946)
-    assert describe(running) == "qmshutdown, since 21:42:26 UTC"
-    assert describe(replace(running, began=0)) == "qmshutdown"
+    assert tasks.describe(running) == "qmshutdown, since 21:42:26 UTC"
+    assert tasks.describe(replace(running, began=0)) == "qmshutdown"
     assert "qmshutdown" in UnderWay("start", running).description
     assert UnderWay("stop").upid is None
     assert "HA" in UnderWay("stop").description

@@ -95,7 +95,6 @@ NOT_PROXMOX = [  # a reverse proxy, a web firewall, a Backup Server, another API
     "HTTP/1.1 400 Bad Request\n\n<html>",
 ]
 
-
 OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or not
     "silence": [(None, True), (None, False)],
     "a hang-up": [*(("", True), ("", False)), (OK + "Content-Length: 100\n\nbroken off", True)],
@@ -235,7 +234,6 @@ def test_a_request_whose_turn_is_late_is_not_sent(proxmox: ProxmoxClient, cluste
 
 @pytest.fixture
 def _clock_that_stands_still(monkeypatch: Patch) -> None:
-    """Stop the clock."""
     monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: 100.0))
 
 

@@ -137,9 +137,8 @@ def test_a_ca_file_that_vanishes_causes_no_second_error(tmp_path: Path) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     vars(error).update(verify_code=20, verify_message="x")
     settings = Settings("pve", 8006, "", "a@pve", "t", "s", str(tmp_path / "missing.pem"))
-    found = no_answer.unanswered(
-        requests.exceptions.SSLError(error), settings, network.Network.of(settings), 0
-    )
+    failure, direct = requests.exceptions.SSLError(error), network.Network.of(settings)
+    found = no_answer.unanswered(failure, settings, direct, 0)
     assert "PROXMOX_VERIFY_SSL" in found.advice
 
 
