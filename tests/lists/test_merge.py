@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.lists.answers import machines_answer
+from src.lists.filters import Filters
 from src.lists.merge import add_up, merge_machines, merge_nodes, merge_storages
 from src.models import Machines, Node, Storage, Totals
-from src.proxmox.rows import Row
+from src.proxmox.rows import Row, read_machine
 
 VM = {"vmid": 100, "node": "pve1", "type": "qemu", "status": "running"}
 
@@ -140,3 +141,9 @@ def test_storages_of_silent_nodes_come_from_resources() -> None:
     used = [[(each.active, each.used) for each in storages] for storages in found]
     assert used == [[(None, 6)], [(None, None)], []]
     assert merged({}, resource("pve1", "sdn")) == []
+
+
+def test_a_name_filter_ignores_case_and_a_missing_name() -> None:
+    web, bare = (read_machine(1, VM | row, {}) for row in ({"name": "Web"}, {"tags": "x;PROD"}))
+    found = [[Filters(name=n).match(m) for m in (web, bare)] for n in ("web", "pRod", "None")]
+    assert found == [[True, False], [False, True], [False, False]]
