@@ -126,6 +126,12 @@ class Machine:
         return f"{KINDS[self.type].noun} {self.vm_id} ({self.name or 'no name'})"
 
     @property
+    def condition(self) -> str:
+        """The status, to write after "is": running, or in state io-error."""
+        plain = ("running", "stopped", "paused", "suspended", "unknown")
+        return self.status if self.status in plain else f"in state {self.status}"
+
+    @property
     def title(self) -> str:
         """The short name, to begin a sentence with."""
         return self.short[0].upper() + self.short[1:]

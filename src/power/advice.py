@@ -87,7 +87,7 @@ def unfinished(
     state = f"The state of {before.short} cannot be read."
     if after:
         name = after.title if after.node == before.node else after.subject
-        state = f"{name} is {after.status}."
+        state = f"{name} is {after.condition}."
     if other:
         return (
             f"{_was_under_way(before, other)} It is not finished after {_whole(seconds)}. {state}"
@@ -142,12 +142,12 @@ def refused(
 def _state(before: Machine, after: Machine | ProxmoxError) -> str:
     if isinstance(after, ProxmoxError):
         return f"The state of {before.short} cannot be read: {after.cause}"
-    return f"{after.title} is {after.status}."
+    return f"{after.title} is {after.condition}."
 
 
 def moved(before: Machine, node: str, action: Action) -> ProxmoxError:
     return ProxmoxError(
-        f"{before.subject} has moved to {node}, so Proxmox did not carry out the {action}",
+        f"{before.subject} has moved to {node}, and the {action} did not take effect there",
         f'Call {TOOLS[action]} again with node="{node}".',
     )
 
