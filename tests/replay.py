@@ -120,6 +120,7 @@ class Replay:
         for module in ("lists.ask_nodes", "power.guest"):
             patch.setattr(f"src.{module}.ThreadPoolExecutor", self.clock.pool)
             patch.setattr(f"src.{module}.wait", self.clock.wait)
+        patch.setattr("src.power.outcome.wait", self.clock.wait)
         patch.setattr(HTTPAdapter, "send", self.answer)
 
     @property

@@ -4,7 +4,7 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 
 from src.errors import ProxmoxError
@@ -15,6 +15,7 @@ from src.power.tasks import UnderWay, later_than, lock_holder, succeeded
 from src.proxmox.api import Api
 from src.proxmox.deadline import POWER_TIMEOUT, Progress, attempt, time_left, within
 
+CHANGES_TIMEOUT = 0.2  # they were asked for before the POST
 LOG_TIMEOUT = 2.0
 SETTLE_TIMEOUT = 2.0
 CUT_TIMEOUT = 10.0  # a container that is cut short needs 7 s to stop
@@ -70,7 +71,9 @@ class Order:
         """
         if self.action == "start" and self.before.status != "stopped":
             return []
-        return self.pending.result() if self.pending and self.pending.done() else []
+        if not self.pending or wait([self.pending], CHANGES_TIMEOUT).not_done:
+            return []
+        return self.pending.result()
 
     def result(self, after: Machine, message: str, finished: bool = True) -> PowerResult:
         """Return the result, with the machine as it is now."""
