@@ -85,7 +85,8 @@ class _PowerCall:
         frozen = "'freeze'" in str(self.first.get("ha"))  # HA is disarmed; it restarts containers
         self.is_frozen = frozen and not (self.is_reboot and self.type == "lxc")
         self.is_needless = self.before == self.goal and not self.is_reboot
-        self.is_opposed = self.other and GOALS[self.other] != self.goal
+        opposed = self.other and (self.other == "reboot" or GOALS[self.other] != self.goal)
+        self.is_opposed = bool(opposed)
         self.reply = replay.reply(*self.posts[-1]) if self.posts else {"status": 200, "data": upid}
         self.upid = self.reply.get("data") if not self.is_needless or self.is_opposed else None
         self.task = f"/nodes/{self.node}/tasks/{self.upid}"

@@ -259,6 +259,7 @@ def under_way(task: str) -> Callable[[Row], None]:
     return edit
 
 
+variant("vm-start-running", "a reboot of it runs")(under_way("qmreboot"))
 for task in ("qmshutdown", "qmstop", "hastop", "qmreboot", "vncproxy", "vzdump"):
     variant("vm-shutdown", f"a {task} of it runs")(under_way(task))
 

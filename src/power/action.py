@@ -79,7 +79,7 @@ def _look_before(
                 raise obstacles.no_quorum(before)
             return order
     except ProxmoxError as error:
-        raise obstacles.not_sent(error) from None
+        raise obstacles.not_sent(error, vm_id) from None
 
 
 def _look(api: Api, node: str, vm_id: int, action: Action) -> Look:
@@ -119,7 +119,7 @@ def _carry_out(api: Api, order: Order, cancelled: Cancelled) -> PowerResult:
 def _nothing_to_do(order: Order) -> PowerResult:
     """Return the machine as it is. Say so if something under way will change it."""
     before, other = order.before, order.other
-    if other is None or other.leads_to == before.status:
+    if other is None or (other.leads_to == before.status and other.action != "reboot"):
         return order.result(before, obstacles.already(before))
     order.task = other.upid
     message = obstacles.will_change(before, other)

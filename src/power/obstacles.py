@@ -130,9 +130,10 @@ def no_quorum(machine: Machine) -> ProxmoxError:
     )
 
 
-def not_sent(error: ProxmoxError) -> ProxmoxError:
+def not_sent(error: ProxmoxError, vm_id: int) -> ProxmoxError:
     """Say that nothing was sent, because of an error before the POST."""
-    return ProxmoxError(f"{error.cause} Nothing was sent", error.advice, error.code)
+    to = f" to machine {vm_id}" if error.code else ""  # else the error is about the machine
+    return ProxmoxError(f"{error.cause} Nothing was sent{to}", error.advice, error.code)
 
 
 def not_reached(error: ProxmoxError) -> ProxmoxError:
@@ -160,8 +161,9 @@ def already(machine: Machine) -> str:
 
 def will_change(machine: Machine, other: UnderWay) -> str:
     tool = "start_machine" if other.leads_to == "stopped" else "stop_machine"
+    then = f" If {machine.short} is {other.leads_to} then, call {tool}."
     return (
         f"{machine.subject} is {machine.status} now, but a {other.action} of it is under way "
-        f"({other.description}). Nothing was sent. {LOOK} If {machine.short} is "
-        f"{other.leads_to} then, call {tool}."
+        f"({other.description}). Nothing was sent. {LOOK}"
+        + ("" if other.leads_to == machine.status else then)
     )
