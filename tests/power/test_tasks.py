@@ -82,7 +82,7 @@ def test_later_tasks_are_the_power_tasks_since_ours_began() -> None:
     assert later_than([again, *other, failed, ours], 10, ours.upid) == [failed, again]
     assert later_than([again, failed], 11, ours.upid) == [again]
     assert later_than([failed], math.inf, ours.upid) == []
-    assert failed.failed
+    assert (failed.failed, failed.starts, task("hastart").starts) == (True, True, False)
     for status in ("OK", None, "WARNINGS: 1"):
         assert not replace(again, status=status).failed
 
