@@ -10,10 +10,11 @@ LOOK = "Call list_machines in a minute."
 RESTART = " and start_machine to start it again"
 # An exempt action works under a lock: Proxmox resumes a hibernated VM, and ignores mounts.
 EXEMPT = {("start", "suspended"), ("start", "mounted"), ("stop", "mounted")}
-# What a state of QEMU means, and the way out of it: wait, resume it, or cut its power.
-WAIT, RESUME, CUT, REPAIR = "wait", "resume", "cut", "repair"
+# What a state of QEMU means, and the way out of it: wait, resume it, cut its power,
+# end its process, or repair the storage.
+WAIT, RESUME, CUT, END, REPAIR = "wait", "resume", "cut", "end", "repair"
 STUCK = {
-    "shutdown": ("the guest is off, but its QEMU process is still running", "end"),
+    "shutdown": ("the guest is off, but its QEMU process is still running", END),
     "io-error": ("its storage has failed or is full, so QEMU froze it", REPAIR),
     "internal-error": ("QEMU failed, and cannot resume it", CUT),
     "guest-panicked": ("its operating system has crashed", CUT),
@@ -98,7 +99,7 @@ def _check_state(machine: Machine, action: Action) -> None:
         return
     meaning, way_out = STUCK.get(machine.status, ("", RESUME))
     advice = {
-        "end": "Call stop_machine with force: true to end the process. No data will be lost.",
+        END: "Call stop_machine with force: true to end the process. No data will be lost.",
         WAIT: f"Wait for that. {LOOK}",
         RESUME: f"Resume {machine.short} in Proxmox, or {force(machine)}",
         REPAIR: f"Repair the storage and resume {machine.short} in Proxmox, or {force(machine)}",

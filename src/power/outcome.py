@@ -145,7 +145,7 @@ def _confirm(api: Api, order: Order, end: End) -> PowerResult:
         if isinstance(seen, ProxmoxError):
             machine = guest.relocate(api, machine) if seen.code == 500 else machine
             if machine.node != order.before.node and not _ha_acts(order):
-                return _moved(api, order, machine)
+                return _moved(api, order, machine, end)
             continue
         after = seen
         if _may_still_run(order, end):
@@ -179,11 +179,13 @@ def _ha_acts(order: Order) -> bool:
     return order.before.managed and order.action != "reboot"
 
 
-def _moved(api: Api, order: Order, machine: Machine) -> PowerResult:
+def _moved(api: Api, order: Order, machine: Machine, end: End) -> PowerResult:
     """Return the result if the machine is as it should be on its new node, else say where."""
     after = attempt(guest.read_state, api, machine)
     if isinstance(after, LiveMachine) and order.action != "reboot" and _reached(after, order):
-        return order.result(after, advice.overtaken(after))
+        if _may_still_run(order, end):
+            return order.result(after, advice.overtaken(after))
+        return order.result(after, _done(api, order, after, end))
     raise advice.moved(order.before, machine.node, order.action)
 
 

@@ -198,18 +198,19 @@ def test_a_reboot_is_confirmed_by_an_uptime_since_the_request(switch: Switch, pl
 
 
 @running_tasks
-def test_a_guest_that_ha_moves_is_found(switch: Switch, cluster: Cluster, stopped: Any) -> None:
+@pytest.mark.parametrize("ha", ["stopped", None])
+def test_a_moved_guest_is_found(switch: Switch, cluster: Cluster, stopped: Any, ha: Any) -> None:
     cluster.pve.add_node("pve2")
-    stopped.ha_state = "stopped"
-    cluster.pve.ha_delay = 10
+    stopped.ha_state, cluster.pve.ha_delay = ha, 10
 
     def relocate(row: Row) -> Row:
         if cluster.posts:
-            stopped.node = "pve2"
+            stopped.node, row["status"] = "pve2", "stopped"
         return row
 
     cluster.edit[CURRENT] = relocate
-    assert has(switch("start"), finished=True, status="running", node="pve2")
+    assert has(answer := switch("start"), finished=True, status="running", node="pve2")
+    assert "Started" in answer.text
     assert ("GET", "/api2/json/cluster/resources?type=vm") in cluster.sent
 
 
