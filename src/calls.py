@@ -12,8 +12,8 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 
 from src.client import ProxmoxClient
+from src.connection.deadline import Progress
 from src.errors import ProxmoxError
-from src.proxmox.deadline import Progress
 
 T = TypeVar("T")
 

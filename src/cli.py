@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterator
 from src.client import ProxmoxClient
 from src.config.env_file import EnvFile
 from src.config.settings import Settings, describe, read_settings
+from src.connection.addresses import Entry
+from src.connection.tls import Peer
 from src.errors import ProxmoxError
+from src.foreign import some_of
 from src.lists.answers import attention_lines
-from src.proxmox.network import Peer
 from src.proxmox.rights import Right, grant
-from src.proxmox.rows import some_of
 
 ABOUT = (
     "An MCP server for Proxmox VE over stdin and stdout. An MCP client starts it. Set "
@@ -27,6 +28,14 @@ CHECK = (
 )
 # What a line about a problem begins with.
 ERROR, MISSING = "ERROR", "MISSING"
+DIFFERENT = (
+    "the addresses in PROXMOX_URL are not of one cluster. Remove all but those of one, and "
+    "configure a server for each cluster."
+)
+ONE_ADDRESS = (
+    "PROXMOX_URL has one address. Add that of another node, after a comma, to be able to work "
+    "while this one is down."
+)
 AS_ROOT = 'on a node as root (ignore "already exists" for a role)'
 
 
@@ -59,10 +68,11 @@ def check(tools: Collection[str]) -> bool:
 
 def _checked(tools: Collection[str]) -> bool:
     well = _report("Settings", _settings())
+    clusters: dict[str, str] = {}
     if well:
         client = ProxmoxClient(read_settings())
-        well = _report("Connection", _connection(client))
-    if well:
+        well = _report("Connection", _connection(client, clusters))
+    if clusters:
         sections = {
             "Nodes": _nodes(client),
             "Machines": _machines(client),
@@ -110,17 +120,37 @@ def _settings() -> Iterator[str]:
     Settings.from_env(os.environ, file)
 
 
-def _connection(client: ProxmoxClient) -> Iterator[str]:
-    """Yield the proxy, the address and its speed, the certificate, and the version."""
-    settings = client.settings
-    if proxy := client.network.proxy_variable:
+def _connection(client: ProxmoxClient, clusters: dict[str, str]) -> Iterator[str]:
+    """Yield what each address answers. Add to `clusters` those that answer."""
+    entries = client.addresses.entries
+    for entry in entries:
+        try:
+            with client.addresses.only(entry):
+                yield from _address(client, entry)
+                clusters[entry.url] = client.get_cluster() if len(entries) > 1 else ""
+        except ProxmoxError as error:
+            yield f"{ERROR}: {error}"
+            continue
+        if len(entries) > 1:
+            yield f"Cluster {clusters[entry.url]}"
+    if len(set(clusters.values())) > 1:
+        yield f"{ERROR}: {DIFFERENT}"
+
+
+def _address(client: ProxmoxClient, entry: Entry) -> Iterator[str]:
+    """Yield the proxy, the address and its speed, the certificate, version and clock."""
+    route = entry.transport.route
+    if proxy := route.proxy_variable:
         yield f"Through the proxy in {proxy}"
     began = time.monotonic()
     version = client.get_version()
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
-    yield f"{settings.address} answered in {took} (token {settings.token_id})"
-    yield _certificate(client.network.verifier, client.get_peer())
-    yield f"Proxmox VE {version}"
+    yield f"{entry.url} answered in {took} (token {client.settings.token_id})"
+    yield _certificate(route.verifier, entry.transport.peer)
+    clock = ""
+    if len(client.addresses.entries) > 1 and entry.transport.date:
+        clock = f", its clock shows {entry.transport.date}"
+    yield f"Proxmox VE {version}{clock}"
 
 
 def _certificate(verifier: str, peer: Peer | None) -> str:
@@ -144,6 +174,8 @@ def _nodes(client: ProxmoxClient) -> Iterator[str]:
     """Yield what needs attention and the totals."""
     found = client.get_overview()
     yield from (*attention_lines(found), *found.notes)
+    if len(client.settings.addresses) == 1 and len(found.nodes) > 1:
+        yield ONE_ADDRESS
     if not found.totals.online:
         yield f"{ERROR}: no node is online"
 

@@ -7,6 +7,9 @@ is a fraction from 0 to 1, times are in seconds. A value that Proxmox does not r
 from proxmoxer import ProxmoxAPI  # type: ignore[import-untyped]
 
 from src.config.settings import Settings
+from src.connection.addresses import Addresses
+from src.connection.deadline import STORAGE_TIMEOUT, Progress
+from src.errors import ProxmoxError
 from src.lists import notes
 from src.lists.ask_nodes import ask_nodes
 from src.lists.attention import needs_attention
@@ -27,8 +30,7 @@ from src.models import (
 from src.power.action import Cancelled, switch
 from src.power.guest import find_machine, read_state
 from src.proxmox.api import Api, check_target
-from src.proxmox.deadline import STORAGE_TIMEOUT, Progress
-from src.proxmox.network import Network, Peer
+from src.proxmox.entry_nodes import probe
 from src.proxmox.rights import Rights, read_rights
 from src.proxmox.rows import read_cluster, read_node, read_node_resources, text
 
@@ -41,18 +43,19 @@ class ProxmoxClient:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.network = Network.of(settings)
+        self.addresses = Addresses(settings)
+        route = self.addresses.entries[0].transport.route
         proxmox = ProxmoxAPI(
-            settings.host,
-            port=settings.port,
-            path_prefix=settings.prefix or None,
+            route.address.host,
+            port=route.address.port_in_use,
+            path_prefix=route.address.prefix or None,
             user=settings.user,
             token_name=settings.token_name,
             token_value=settings.token_secret,
-            verify_ssl=self.network.verify,
-            proxies=dict(self.network.proxies),
+            verify_ssl=route.verify,
+            proxies=dict(route.proxies),
         )
-        self._api = Api(proxmox, settings, self.network)
+        self._api = Api(proxmox, self.addresses)
 
     def get_version(self) -> str:
         """Return Proxmox VE's version, such as "8.4.21".
@@ -61,19 +64,27 @@ class ProxmoxClient:
         """
         return text(self._api.row(self._api.root.version).get("version")) or "unknown"
 
+    def get_cluster(self) -> str:
+        """Return the cluster's name, if the token may read it, and the names of its nodes.
+
+        GET /cluster/status, which needs Sys.Audit on /, and /nodes. Two addresses of one
+        cluster give the same. Raises ProxmoxError.
+        """
+        names = ", ".join(node.node for node in self.get_nodes())
+        try:
+            name, _ = read_cluster(self._api.rows(self._api.root.cluster.status))
+        except ProxmoxError as error:
+            if error.code != 403:
+                raise
+            name = None
+        return f"{name or 'no cluster name'} ({names})"
+
     def get_rights(self) -> Rights:
         """Return which of the rights that the tools need the token has.
 
         GET /access/permissions, which any token may read about itself. Raises ProxmoxError.
         """
         return read_rights(self._api.row(self._api.root.access.permissions))
-
-    def get_peer(self) -> Peer | None:
-        """Return the server as its certificate says. Sends nothing.
-
-        None before the first connection.
-        """
-        return self._api.peer
 
     def get_nodes(self) -> list[Node]:
         """Return every node of the cluster by name, offline ones too.
@@ -102,13 +113,14 @@ class ProxmoxClient:
         node that is not offline. A node that does not answer is unknown. Raises
         ProxmoxError if /nodes cannot be read.
         """
+        troubles = probe(self._api)
         answers = ask_nodes(self._api, ["status"], {"status": {}, "resources": {}})
         resources, silent = answers.resources, answers.silent
         nodes = merge_nodes(answers.nodes, answers.by_node(), silent, resources)
         cluster, quorate = read_cluster(answers.cluster.get("status", []))
         totals = add_up(nodes)
         return Infrastructure(
-            attention=needs_attention(nodes, quorate, silent, resources),
+            attention=needs_attention(nodes, quorate, silent, resources, troubles()),
             cluster=cluster,
             quorate=quorate,
             nodes=nodes,

@@ -26,11 +26,11 @@ from src.calls import Calls
 from src.cli import check, read_options
 from src.client import ProxmoxClient
 from src.config.settings import read_settings
+from src.connection.deadline import POWER_TIMEOUT
 from src.errors import ProxmoxError
 from src.lists.answers import infrastructure_answer, machines_answer, storages_answer
 from src.models import Action, Infrastructure, Machines, PowerResult, Storages
 from src.power.tasks import CONTAINER_REBOOT_PATIENCE, HA_PATIENCE
-from src.proxmox.deadline import POWER_TIMEOUT
 
 WAITS = (
     f"Waits up to {POWER_TIMEOUT:.0f} s; the request goes on after that: look, do not repeat it."

@@ -13,13 +13,13 @@ from aiohttp import web
 from fakepve import FakePve
 from fakepve.certs import make_cert
 
-from src.config.settings import Settings
+from src.config.settings import Address, Settings
 
 GIB = 1024**3
 TOKEN = "mcp@pve!t"
 SECRET = "0badc0de-5ec7-4e70-8e11-600dfe110w42"
 NAMES = ("URL", "USER", "TOKEN_ID", "TOKEN_SECRET", "VERIFY_SSL")
-SETTINGS = Settings("pve.lan", 8006, "", "mcp@pve", "t", SECRET, True)
+SETTINGS = Settings((Address("pve.lan", 8006),), "mcp@pve", "t", SECRET, True)
 
 Row = dict[str, Any]
 

@@ -19,7 +19,7 @@ from mcp.types import CallToolResult
 from src import server
 from src.client import ProxmoxClient
 from src.config.settings import Settings
-from src.proxmox.network import BUNDLES
+from src.connection.route import BUNDLES
 from tests.cluster import SECRET, Cluster, furnish
 
 

@@ -115,7 +115,13 @@ class Replay:
         """Answer every request of this process from now on."""
         for name, value in ENVIRON.items():
             patch.setenv(name, value)
-        for module in ("proxmox.api", "proxmox.deadline", "power.action", "power.outcome"):
+        for module in (
+            "connection.transport",
+            "connection.addresses",
+            "connection.deadline",
+            "power.action",
+            "power.outcome",
+        ):
             patch.setattr(f"src.{module}.time", self.clock)
         for module in ("lists.ask_nodes", "power.guest"):
             patch.setattr(f"src.{module}.ThreadPoolExecutor", self.clock.pool)

@@ -10,6 +10,7 @@ import requests
 from proxmoxer import ResourceException
 
 from src.client import ProxmoxClient
+from src.config.settings import Address
 from src.errors import ProxmoxError
 from tests.cluster import SECRET, SETTINGS
 from tests.conftest import Patch
@@ -35,7 +36,9 @@ def api() -> Iterator[MagicMock]:
 @patch.dict("os.environ", clear=True)
 def test_the_client_passes_the_settings_to_proxmoxer() -> None:
     for prefix, verify in (("", True), ("pve-a", False), ("", "/ca.pem")):
-        settings = replace(SETTINGS, port=443, prefix=prefix, verify_ssl=verify)
+        settings = replace(
+            SETTINGS, addresses=(Address("pve.lan", 443, prefix),), verify_ssl=verify
+        )
         with patch("src.client.ProxmoxAPI") as proxmox_api:
             ProxmoxClient(settings)
         passed = {"port": 443, "path_prefix": prefix or None, "user": "mcp@pve"}

@@ -18,7 +18,7 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from src.proxmox.transport import MAX_REQUESTS
+from src.connection.transport import MAX_REQUESTS
 from src.server import power_actions
 from tests.cluster import Cluster, in_a_process
 from tests.conftest import Call, Patch

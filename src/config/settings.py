@@ -28,24 +28,37 @@ SECRET, VERIFY = "PROXMOX_TOKEN_SECRET", "PROXMOX_VERIFY_SSL"
 # A variable that a client, a shell or a template did not expand.
 UNEXPANDED = r"\$\{[\w:.-]+\}|\$[A-Z_][A-Z0-9_]+|%[A-Za-z_]\w*%|\{\{.*\}\}"
 UUID = r"\w{8}-\w{4}-\w{4}-\w{4}-\w{12}"
+DEFAULT_PORT = 8006
+
+
+@dataclass(frozen=True)
+class Address:
+    """One address of the API: of a node, or of a reverse proxy in front of it."""
+
+    host: str
+    port: int | None = None  # None if PROXMOX_URL has none
+    prefix: str = ""  # of the API's path behind a reverse proxy
+
+    @property
+    def port_in_use(self) -> int:
+        return self.port or DEFAULT_PORT
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{host}:{self.port_in_use}/{self.prefix}".rstrip("/")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Where the API is and who asks. Made by `from_env`. Its repr hides the secret."""
 
-    host: str
-    port: int
-    prefix: str  # of the API's path behind a reverse proxy
+    addresses: tuple[Address, ...]  # any of them answers for the whole cluster
     user: str
     token_name: str
     token_secret: str = field(repr=False)
     verify_ssl: bool | str  # a string is the path of a CA file
-
-    @property
-    def address(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"https://{host}:{self.port}/{self.prefix}".rstrip("/")
+    fixed: frozenset[str] = frozenset()  # the variables that the environment sets
 
     @property
     def token_id(self) -> str:
@@ -63,7 +76,7 @@ class Settings:
         problems: list[str] = []
         given = _given(environ, file)
         values = {name: _checked(name, given, file, problems) for name in EXPECTED}
-        host, port, prefix = _parse_url(values["PROXMOX_URL"], problems)
+        addresses = _parse_urls(values["PROXMOX_URL"], problems)
         user = values["PROXMOX_USER"]
         owner, _, token_name = values["PROXMOX_TOKEN_ID"].rpartition("!")
         if owner and user and owner != user:
@@ -75,7 +88,8 @@ class Settings:
         if problems:
             cause = f"The server is not configured. {'; '.join(problems)}"
             raise ProxmoxError(cause, file.about)
-        return cls(host, port, prefix, user, token_name, values[SECRET], verify_ssl)
+        fixed = frozenset(environ.keys() & given.keys())
+        return cls(addresses, user, token_name, values[SECRET], verify_ssl, fixed)
 
 
 def describe(environ: Mapping[str, str], file: EnvFile) -> list[tuple[str, str, str]]:
@@ -157,22 +171,28 @@ def _printable(value: str) -> str:
     return value if value.isprintable() else repr(value)
 
 
-def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
-    """Return host, port and path prefix, after adding to `problems` what is wrong."""
-    if not url:
-        return "", 0, ""
+def _parse_urls(value: str, problems: list[str]) -> tuple[Address, ...]:
+    """Return each address once. Add to `problems` what is wrong with any of them."""
+    # A password may contain a comma, and its end would not be recognized and hidden.
+    urls = [value] if "@" in value else re.split(r"[,\s]+", value.strip(", "))
+    found = [_parse_url(url, problems) for url in urls] if value else []
+    return tuple({address.url: address for address in found if address}.values())
+
+
+def _parse_url(url: str, problems: list[str]) -> Address | None:
+    """Return the address, or None after adding to `problems` what is wrong with it."""
     example = "(write it like https://pve.example.com)"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
         problems.append(f"PROXMOX_URL is not a URL: {_printable(url)} {example}")
-        return "", 0, ""
+        return None
     prefix = parts.path.strip("/").removesuffix("api2/json").rstrip("/")
     label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
     wrong = ""
     if parts.scheme == "http":
-        wrong = "starts with http://, which would send the token unencrypted"
+        wrong = f"is {_printable(url)}: http:// would send the token unencrypted"
     elif (
         parts.scheme != "https"
         or "@" in parts.netloc
@@ -180,10 +200,10 @@ def _parse_url(url: str, problems: list[str]) -> tuple[str, int, str]:
         or not re.fullmatch(rf"{label}(\.{label})*\.?|[0-9a-f:]+[0-9.]*", host)
         or not re.fullmatch(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*", prefix and f"/{prefix}")
     ):
-        wrong = f"is not https://host:port but {_printable(url)}"
+        wrong = f"is not https://host:port but {_printable(url) or 'a comma'}"
     if wrong:
         problems.append(f"PROXMOX_URL {wrong} {example}")
-    return host, port or 8006, prefix
+    return None if wrong else Address(host, port, prefix)
 
 
 def _parse_verify(value: str, problems: list[str]) -> bool | str:

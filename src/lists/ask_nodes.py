@@ -1,20 +1,24 @@
 """Ask every node at once, without waiting too long for any of them."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from src.connection.addresses import Entry, time_share
+from src.connection.deadline import LIST_TIMEOUT, Progress, time_left, within
+from src.connection.no_answer import NoAnswer, from_none, too_slow
+from src.connection.transport import MAX_REQUESTS
 from src.errors import ProxmoxError
 from src.lists.texts import count
 from src.proxmox.api import Api, check_target
-from src.proxmox.deadline import LIST_TIMEOUT, Progress, time_left, within
-from src.proxmox.no_answer import too_slow
+from src.proxmox.entry_nodes import find_quorum, quorate
 from src.proxmox.refusals import unknown_node
-from src.proxmox.rows import Row
-from src.proxmox.transport import MAX_REQUESTS
+from src.proxmox.rows import Row, read_cluster
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,27 @@ class Answers:
         lost = {node for node, error in self.errors.items() if error.answer_lost}
         return lost - self.by_node().keys()
 
+    @property
+    def entry_failed(self) -> bool:
+        """Whether the address that was asked is the cause of what is missing."""
+        own = [error for error in self.cluster_errors.values() if isinstance(error, NoAnswer)]
+        lost = [error for error in self.errors.values() if isinstance(error, NoAnswer)]
+        broken = [error for error in lost if error.code != "timeout"]
+        nothing = bool(lost) and not self.live and len(lost) == len(self.errors)
+        return bool(own or broken) or nothing
+
+    @property
+    def completeness(self) -> int:
+        """How many answers there are, to compare two addresses."""
+        return len(self.live) + len(self.cluster)
+
+    @property
+    def may_be_cut_off(self) -> bool:
+        """Whether the node that was asked may have no quorum: half of the nodes are offline."""
+        offline = [row for row in self.nodes.values() if row.get("status") == "offline"]
+        status = read_cluster(self.cluster.get("status", []))
+        return status[1] is False or (status[1] is None and 2 * len(offline) >= len(self.nodes) > 1)
+
     def raise_if_empty(self) -> None:
         """Raise the first ProxmoxError if nothing at all could be read."""
         if self.cluster_errors and self.errors and not self.live:
@@ -69,35 +94,94 @@ def ask_nodes(
     """
     if only is not None:
         check_target(only.replace(".", "-"))  # a full name is harmless: it is not found
-    patience = patience or LIST_TIMEOUT
+    with within(patience or LIST_TIMEOUT):
+        ask = partial(_ask_through_one, api, paths, cluster, only, progress)
+        return _through_best(api, ask) if api.addresses.are_several else ask()
+
+
+def _ask_through_one(
+    api: Api,
+    paths: Sequence[str],
+    cluster: Mapping[str, Mapping[str, str]],
+    only: str | None,
+    progress: Progress | None,
+    share: float = math.inf,
+) -> Answers:
+    """Ask through one address. Give up after `share` seconds if it answers nothing itself."""
+    patience = time_left()
     pool = ThreadPoolExecutor(MAX_REQUESTS)
 
     def ask(call: Callable[..., Any], *args: Any, **params: str) -> Future[Any]:
         return pool.submit(partial(copy_context().run, call, *args, **params))
 
-    with within(patience):
-        try:
-            listing = ask(api.rows, api.root.nodes)
-            cluster_requests = {
-                path: ask(api.rows, getattr(api.root.cluster, path), **params)
-                for path, params in cluster.items()
-            }
-            wait([listing], patience)
-            nodes = _by_name(_result(listing, api, patience), only)
-            wanted = sorted(nodes) if only is None else [only]
-            offline = {n for n in wanted if nodes[n].get("status") == "offline"}
-            # By path first, so that nodes that hang cannot hold up the others.
-            asked = {
-                (name, path): ask(_ask, api, name, path)
-                for path in paths
-                for name in wanted
-                if name not in offline
-            }
-            _wait([*cluster_requests.values(), *asked.values()], progress)
-        finally:
-            # Do not wait for requests that hang: they time out by themselves.
-            pool.shutdown(wait=False, cancel_futures=True)
-    return _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
+    try:
+        listing = ask(api.rows, api.root.nodes)
+        cluster_requests = {
+            path: ask(api.rows, getattr(api.root.cluster, path), **params)
+            for path, params in cluster.items()
+        }
+        wait([listing], min(patience, share))
+        nodes = _by_name(_result(listing, api, min(patience, share)), only)
+        wanted = sorted(nodes) if only is None else [only]
+        offline = {n for n in wanted if nodes[n].get("status") == "offline"}
+        # By path first, so that nodes that hang cannot hold up the others.
+        asked = {
+            (name, path): ask(_ask, api, name, path)
+            for path in paths
+            for name in wanted
+            if name not in offline
+        }
+        everything = [*cluster_requests.values(), *asked.values()]
+        ends = patience - share  # what is left of the time then
+        _wait(everything, progress, patience, ends)
+        answers = _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
+        if ends > 0 and not answers.entry_failed:
+            _wait(everything, progress, patience)
+            answers = _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
+        return answers
+    finally:
+        # Do not wait for requests that hang: they time out by themselves.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _through_best(api: Api, ask: Callable[..., Answers]) -> Answers:
+    """Ask through the first address, and through the next if it fails or has no quorum.
+
+    Returns what one of them answered, never a mixture.
+    """
+    addresses = api.addresses
+    entries = addresses.in_order()
+    found: list[tuple[Entry, Answers]] = []
+    failures: list[NoAnswer] = []
+    for number, entry in enumerate(entries, 1):
+        if number > 1 and time_left() <= 0:
+            break
+        with addresses.only(entry):
+            try:
+                answers = ask(time_share(len(entries) - number))
+            except NoAnswer as error:
+                entry.failed(error)
+                failures.append(error)
+                continue
+        found.append((entry, answers))
+        if not answers.entry_failed:
+            break
+    if not found:
+        raise from_none(failures)
+    used, answers = max(found, key=lambda each: each[1].completeness)
+    better = _with_quorum(api, used) if answers.may_be_cut_off else None
+    if better:
+        with addresses.only(better), suppress(ProxmoxError):
+            used, answers = better, ask()
+    if used is not entries[0]:
+        addresses.prefer(used)
+    return answers
+
+
+def _with_quorum(api: Api, used: Entry) -> Entry | None:
+    """Return another address that has quorum, if this one has none."""
+    others = [entry for entry in api.addresses.in_order() if entry is not used]
+    return find_quorum(api, others) if quorate(api, used) is False else None
 
 
 def _by_name(rows: list[Row], only: str | None) -> dict[str, Row]:
@@ -142,11 +226,15 @@ def _ask(api: Api, node: str, path: str) -> Any:
         return api.rows(resource, node)
 
 
-def _wait(futures: Collection[Future[Any]], progress: Progress | None) -> None:
-    """Wait for all until the deadline, and report progress every second."""
-    patience = time_left()
+def _wait(
+    futures: Collection[Future[Any]],
+    progress: Progress | None,
+    patience: float,
+    ends: float = 0,
+) -> None:
+    """Wait for all until `ends` seconds of `patience` are left. Report progress every second."""
     pending = set(futures)
-    while pending and (left := time_left()) > 0:
+    while pending and (left := time_left() - max(0.0, ends)) > 0:
         pending = wait(pending, min(1.0, left)).not_done
         if pending and progress:
             waiting = f"waiting for {count(len(pending), 'more answer')}"
@@ -155,5 +243,5 @@ def _wait(futures: Collection[Future[Any]], progress: Progress | None) -> None:
 
 def _result(future: Future[Any], api: Api, seconds: float, node: str = "") -> Any:
     if not future.done() or future.cancelled():
-        raise too_slow(api.settings, api.network, seconds, node)
+        raise too_slow(api.route, seconds, node)
     return future.result()

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
+from src.foreign import clean
 from src.lists.merge import merge_machines, merge_storages
 from src.lists.texts import not_active
 from src.models import Node
-from src.proxmox.rows import Row, clean
+from src.proxmox.rows import Row
 
 MAX_LINES = 20
 FULL = 0.9
@@ -14,12 +15,16 @@ FROZEN = ("io-error", "internal-error", "guest-panicked", "watchdog", "shutdown"
 
 
 def needs_attention(
-    nodes: list[Node], quorate: bool | None, silent: Iterable[str], resources: list[Row]
+    nodes: list[Node],
+    quorate: bool | None,
+    silent: Iterable[str],
+    resources: list[Row],
+    addresses: Iterable[str] = (),
 ) -> list[str]:
-    """Return a line each for lost quorum, nodes, HA errors, frozen guests, storages.
+    """Return a line each for lost quorum, nodes, addresses, HA errors, frozen guests, storages.
 
     `resources` are all rows of /cluster/resources. Their machines and storages are
-    normally up to 15 s old.
+    normally up to 15 s old. `addresses` are lines about those of PROXMOX_URL.
     """
     offline = {node.node for node in nodes if node.status == "offline"}
     lines = []
@@ -27,6 +32,7 @@ def needs_attention(
         lines.append("The cluster has NO QUORUM: nothing can be started.")
     for node in nodes:
         lines += _about_node(node, node.node in set(silent))
+    lines += addresses
     lines += [
         f"HA is fencing node {row.get('node')}, and then starts its HA machines on other nodes."
         for row in resources

@@ -11,16 +11,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import get_args
 
+from src.connection.deadline import LOOK_TIMEOUT, POWER_TIMEOUT, Progress, within
 from src.errors import ProxmoxError
+from src.foreign import clean
 from src.models import Action, PowerResult
 from src.power import advice, guest, obstacles
 from src.power.guest import Look
 from src.power.outcome import Order, follow, refused
 from src.power.tasks import under_way
 from src.proxmox.api import Api
-from src.proxmox.deadline import LOOK_TIMEOUT, POWER_TIMEOUT, Progress, within
+from src.proxmox.entry_nodes import prefer_quorum
 from src.proxmox.refusals import machine_elsewhere
-from src.proxmox.rows import clean
 
 log = logging.getLogger("mcp-proxmox")
 
@@ -63,6 +64,7 @@ def _look_before(
     """Return the order, with what is under way. Raises ProxmoxError if it cannot work."""
     try:
         with within(LOOK_TIMEOUT):
+            prefer_quorum(api)
             look = _look(api, node, vm_id, action)
             before, tasks = look.machine, look.tasks
             order = Order(action, before, progress, time.monotonic(), pending=look.pending)

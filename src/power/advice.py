@@ -6,11 +6,11 @@ Every sentence of ours names the machine. Proxmox's own words stand in quotes.
 import re
 
 from src.errors import ProxmoxError
+from src.foreign import quote, some_of
 from src.models import GOALS, Action, Machine
 from src.power import tasks
 from src.power.obstacles import LOOK, RESTART, force, ha_error
 from src.power.tasks import Task, UnderWay, describe
-from src.proxmox.rows import quote, some_of
 
 TOOLS = {
     "start": "start_machine",

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from src.connection.deadline import attempt, time_left
+from src.connection.no_answer import not_the_api
 from src.errors import ProxmoxError
+from src.foreign import clean
 from src.models import KINDS, Action, Machine
 from src.power.tasks import UPID, Task, node_time, read_task
 from src.proxmox import refusals
 from src.proxmox.api import Api, check_target
-from src.proxmox.deadline import attempt, time_left
-from src.proxmox.rows import Row, clean, flag, integer, read_cluster, read_machine
+from src.proxmox.rows import Row, flag, integer, read_cluster, read_machine
 
 LOG_LINES = 5  # of a log are shown
 LOG_PAGE, MAX_LOG_PAGES = 5000, 10  # lines in a request, and requests
@@ -168,7 +170,7 @@ def send_action(api: Api, machine: Machine, action: Action, **params: int) -> st
     resource = _resource(api, machine).status(action)
     task = api.post(resource, machine.node, **params)
     if not isinstance(task, str) or not UPID.fullmatch(task):
-        raise refusals.not_the_api(api.settings)
+        raise not_the_api(api.route)
     return task
 
 

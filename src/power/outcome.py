@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 
+from src.connection.deadline import POWER_TIMEOUT, Progress, attempt, time_left, within
 from src.errors import ProxmoxError
 from src.models import GOALS, Action, Machine, PowerResult
 from src.power import advice, guest, outlook
 from src.power.guest import LiveMachine
 from src.power.tasks import UnderWay, later_than, lock_holder, succeeded
 from src.proxmox.api import Api
-from src.proxmox.deadline import POWER_TIMEOUT, Progress, attempt, time_left, within
 
 CHANGES_TIMEOUT = 0.2  # they were asked for before the POST
 LOG_TIMEOUT = 2.0

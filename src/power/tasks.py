@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 
+from src.foreign import clean
 from src.models import GOALS, KINDS, Action, Machine
-from src.proxmox.rows import Row, clean, integer
+from src.proxmox.rows import Row, integer
 
 # What a type of task does: qmstart, vzstart and so on.
 ACTIONS: dict[str, Action] = {

@@ -1,7 +1,6 @@
 """GET and the four POSTs over proxmoxer. Every failure becomes a ProxmoxError."""
 
 import re
-import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -9,14 +8,12 @@ from typing import Any
 
 from proxmoxer import ResourceException  # type: ignore[import-untyped]
 
-from src.config.settings import Settings
-from src.errors import ProxmoxError
+from src.connection.addresses import Addresses
+from src.connection.no_answer import NoAnswer, not_the_api, unanswered
+from src.connection.route import Route
 from src.models import MAX_NODE_NAME, MAX_VM_ID, MIN_VM_ID, NODE_PATTERN
-from src.proxmox.network import Network, Peer
-from src.proxmox.no_answer import unanswered
-from src.proxmox.refusals import invalid_target, not_the_api, refused
+from src.proxmox.refusals import invalid_target, refused
 from src.proxmox.rows import Row
-from src.proxmox.transport import Transport
 
 
 def check_target(node: str, vm_id: int = MIN_VM_ID) -> None:
@@ -36,27 +33,26 @@ class Api:
     for the words of an error. Several threads may use it at once.
     """
 
-    def __init__(self, root: Any, settings: Settings, network: Network) -> None:
+    def __init__(self, root: Any, addresses: Addresses) -> None:
         self.root = root
-        self.settings = settings
-        self.network = network
+        self.addresses = addresses
+        self.settings = addresses.settings
         session = root._store["session"]  # proxmoxer has no public way to it
         session.trust_env = False
-        self._transport = Transport(settings, network)
-        session.mount("https://", self._transport)
+        session.mount("https://", addresses)
         session.max_redirects = 0  # the API never redirects, but a login page does
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     @property
-    def peer(self) -> Peer | None:
-        """The server as its certificate says; None before the first connection."""
-        return self._transport.peer
+    def route(self) -> Route:
+        """The way that this thread's latest request took."""
+        return self.addresses.current.transport.route
 
     @property
     def server_time(self) -> float | None:
         """When the newest answer was sent, in seconds since 1970, by the server's clock."""
         try:
-            return parsedate_to_datetime(self._transport.date).timestamp()
+            return parsedate_to_datetime(self.addresses.current.transport.date).timestamp()
         except ValueError:
             return None
 
@@ -64,7 +60,7 @@ class Api:
         """GET a list of objects. Raises ProxmoxError."""
         rows = self._get(resource, node, **params)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise not_the_api(self.settings)
+            raise not_the_api(self.route)
         return rows
 
     def row(self, resource: Any, node: str = "") -> Row:
@@ -72,7 +68,7 @@ class Api:
         row = self._get(resource, node)
         # proxmoxer turns an answer that is not JSON into {"errors": b"..."}.
         if not isinstance(row, dict) or isinstance(row.get("errors"), bytes):
-            raise not_the_api(self.settings)
+            raise not_the_api(self.route)
         return row
 
     def post(self, resource: Any, node: str, **params: Any) -> Any:
@@ -83,20 +79,18 @@ class Api:
         """GET, and repeat it after a dropped connection: pveproxy closes idle ones."""
         try:
             return self._send(resource.get, node, **params)
-        except ProxmoxError as error:
-            if error.code != "dropped":
+        except NoAnswer as error:
+            if not error.broke_off or self.addresses.has_another:
                 raise
             return self._send(resource.get, node, **params)
 
     def _send(self, method: Callable[..., Any], node: str, **params: Any) -> Any:
-        began = time.monotonic()
         try:
             return method(**params)
         except ResourceException as error:
-            raise refused(error, self.settings, node) from None
-        except OSError as error:  # requests raises nothing else
-            seconds = time.monotonic() - began
-            raise unanswered(error, self.settings, self.network, seconds, node) from None
+            raise refused(error, self.route, node) from None
+        except OSError as error:  # such as too many redirects
+            raise unanswered(error, self.route, 0, node) from None
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             # From proxmoxer, for JSON of another service or a redirect with bad bytes.
-            raise not_the_api(self.settings) from None
+            raise not_the_api(self.route) from None

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from proxmoxer import ResourceException  # type: ignore[import-untyped]
 
 from src.config.settings import Settings
+from src.connection.no_answer import not_the_api
+from src.connection.route import Route
 from src.errors import ProxmoxError
+from src.foreign import clean, quote
 from src.models import Machine
 from src.proxmox.rights import grant
-from src.proxmox.rows import clean, quote
 
 CURES = {  # for Proxmox's words that do not say what to do
     "no quorum": "Call list_infrastructure: a start needs a majority of the nodes online.",
@@ -18,40 +20,9 @@ CURES = {  # for Proxmox's words that do not say what to do
 }
 
 
-def too_late() -> ProxmoxError:
-    """Say that a request was not sent, because its deadline passed before its turn."""
-    return ProxmoxError(
-        "The request was not sent: it timed out waiting for earlier ones",
-        "Try again in a minute.",
-        "refused",
-    )
-
-
-def not_the_api(settings: Settings) -> ProxmoxError:
-    advice = "Correct PROXMOX_URL: the API's port is usually 8006."
-    if settings.prefix:
-        advice += f" Remove the path /{settings.prefix}, unless a proxy needs it."
-    return ProxmoxError(
-        f"{settings.address} answers, but not as a Proxmox VE API: it may be a login page, "
-        "a proxy or another service",
-        advice,
-        "not the API",
-    )
-
-
-def not_proxmox(settings: Settings, status: int) -> ProxmoxError:
-    """Say that an error does not have Proxmox VE's form."""
-    return ProxmoxError(
-        f"{settings.address} answers {status}, but not in Proxmox VE's format: the answer came "
-        "from a reverse proxy, a web firewall or another service",
-        "Point PROXMOX_URL at Proxmox VE itself, usually port 8006 (8007 is Proxmox Backup "
-        "Server), or let that proxy pass on the API token.",
-        "refused" if status < 500 else "not the API",
-    )
-
-
-def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxError:
+def refused(error: ResourceException, route: Route, node: str) -> ProxmoxError:
     """Say what an HTTP status of 400 or more means."""
+    settings = route.settings
     code, token = int(error.status_code), settings.token_id
     said = clean(_words(error).replace(settings.token_secret, "***"), 300)
     if code == 401:
@@ -74,14 +45,14 @@ def refused(error: ResourceException, settings: Settings, node: str) -> ProxmoxE
         )
     if code in (502, 503, 504):
         return ProxmoxError(
-            f"A proxy in front of {settings.address} could not reach Proxmox ({code})",
+            f"A proxy in front of {route.address.url} could not reach Proxmox ({code})",
             "Check that proxy, or point PROXMOX_URL at Proxmox itself.",
             code,
         )
     if code in (400, 500):
         advice = next((cure for words, cure in CURES.items() if words in said), "")
         return ProxmoxError(f"Proxmox says: {quote(said or f'error {code}')}", advice, code)
-    return not_the_api(settings)
+    return not_the_api(route)
 
 
 def _says(said: str) -> str:

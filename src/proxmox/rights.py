@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from src.config.settings import Settings
-from src.proxmox.rows import some_of
+from src.foreign import some_of
 
 # The role for each privilege. A role on a deeper path replaces the one from above, so the
 # role for power includes what watching needs.

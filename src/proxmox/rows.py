@@ -5,19 +5,15 @@
 
 import math
 import re
-import unicodedata
 from collections.abc import Collection
 from typing import Any
 
+from src.foreign import clean
 from src.models import Machine, Node, NodeResources, Storage
 
 Row = dict[str, Any]
 
-# Colours and the like, as programs write them for a terminal.
-ANSI = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]+[0-~]|\x1b[@-_]"
-)
-MAX_NAME, MAX_TAG, MAX_TAGS, MAX_LINE = 80, 40, 20, 200  # characters, and how many
+MAX_NAME, MAX_TAG, MAX_TAGS = 80, 40, 20  # characters, and how many
 
 
 def number(value: Any) -> float | None:
@@ -47,26 +43,6 @@ def fraction(value: Any) -> float | None:
 
 def text(value: Any, most: int = MAX_NAME) -> str | None:
     return clean(value, most) or None if value is not None else None
-
-
-def some_of(names: list[str]) -> str:
-    """Return the first ten names, and how many more there are."""
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
-
-
-def clean(value: Any, most: int = MAX_LINE) -> str:
-    """Return one line, shortened, without control and bidirectional characters."""
-    value = ANSI.sub("", str(value))
-    replaced = {"Cc": " ", "Cs": " ", "Co": " ", "Cf": ""}
-    line = "".join(replaced.get(unicodedata.category(c), c) for c in value[: 4 * most])
-    line = " ".join(line.split())
-    return line if len(line) <= most else f"{line[: most - 3]}..."
-
-
-def quote(words: str) -> str:
-    """Put another's words into quotes that they cannot end themselves."""
-    return '"' + words.replace('"', "'") + '"'
 
 
 def flag(value: Any) -> bool:

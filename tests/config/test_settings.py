@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from src import server
 from src.client import ProxmoxClient
 from src.config.env_file import EnvFile
-from src.config.settings import PLACEHOLDERS, Settings, describe
+from src.config.settings import PLACEHOLDERS, Address, Settings, describe
 from src.errors import ProxmoxError
 from tests.cluster import NAMES, SECRET, Row, variables
 from tests.conftest import Call, Patch
@@ -44,9 +44,10 @@ def rejection(environ: dict[str, str], file: EnvFile | None = None) -> str:
 
 def test_settings_have_defaults_and_show_the_secret_in_no_repr() -> None:
     found = settings(PROXMOX_URL="https://pve.example.com")
-    host = ("pve.example.com", 8006, "")
-    assert found == Settings(*host, "mcp@pve", "mcp-token", SECRET, True)
-    assert found.address == "https://pve.example.com:8006"
+    host = Address("pve.example.com")
+    fixed = frozenset(GOOD)
+    assert found == Settings((host,), "mcp@pve", "mcp-token", SECRET, True, fixed)
+    assert host.url == "https://pve.example.com:8006"
     assert found.token_id == "mcp@pve!mcp-token"
     proxmox = ProxmoxClient(found)
     assert SECRET not in repr(found) + repr(proxmox) + repr(proxmox._api)
@@ -69,8 +70,8 @@ def test_settings_have_defaults_and_show_the_secret_in_no_repr() -> None:
     ],
 )
 def test_the_usual_forms_of_a_url_are_accepted(url: str, address: str) -> None:
-    found = settings(PROXMOX_URL=url)
-    assert found.address == address
+    (found,) = settings(PROXMOX_URL=url).addresses
+    assert found.url == address
     assert found.host == re.sub(r"https://\[?|\]?:\d+(/.*)?$", "", address)
 
 
@@ -119,9 +120,10 @@ UNEXPANDED = ["${{{}}}", "${{env:{}}}", "${}", "%{}%", "{{{{{}}}}}"]
 ALIKE: list[tuple[str, list[str]]] = [  # each list is rejected in the same words
     (URL, [
         *("pve.example.com:8006", "ftp://pve", "https://", "https://pve:0", "https://-pve"),
-        *("https://pv e", "https://pve..lan", "https://pvé.lan", "https://pve/a b"),
+        *("https://pve..lan", "https://pvé.lan"),
         *(f"https://{'a' * 64}.lan", "https://pve/../x", "https://pve/a//b")
     ]),
+    *((URL, [url]) for url in (",", "https://pve, e", "https://a https://b:port https://c http://d")),
     (URL, ["https://pve:99999", "https://pve:port", "https://[::1"]),
     (URL, ["http://pve:8006"]),
     (URL, ["https://your-proxmox-host/"]),
@@ -229,7 +231,7 @@ def test_any_input_gives_settings_or_an_error_without_the_secret(environ: Row, s
         text = str(error)
     else:
         text = repr(found)
-        assert re.match(r"https://[\w.:\[\]-]+:\d+", found.address)
+        assert re.match(r"https://[\w.:\[\]-]+:\d+", found.addresses[0].url)
         ProxmoxClient(found)
     assert str(secret) not in text
 
@@ -258,7 +260,7 @@ def test_the_environment_overrides_a_literal_env_file(env_file: Path, monkeypatc
     env_file.write_bytes(b"\xef\xbb\xbf" + env_file.read_bytes())  # a byte order mark
     monkeypatch.setenv(USER, "root@pam")
     found = server.client().settings
-    assert (found.user, found.host) == ("root@pam", "pve.example.com")
+    assert (found.user, found.addresses[0].host) == ("root@pam", "pve.example.com")
     assert (found.token_secret, found.verify_ssl) == ("a${HOME}b", False)
 
 

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from src.client import ProxmoxClient
+from src.connection.transport import MAX_REQUESTS
 from src.lists import ask_nodes
-from src.proxmox.transport import MAX_REQUESTS
 from tests.cluster import SECRET, TOKEN, Cluster, Row
 from tests.conftest import Answer, Call, Patch, at_once
 from tests.process import wait_for

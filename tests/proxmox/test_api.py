@@ -17,10 +17,10 @@ from aiohttp import web
 
 from src import server
 from src.client import ProxmoxClient
+from src.connection import deadline, transport
+from src.connection.deadline import time_left, within
 from src.errors import ProxmoxError
 from src.lists import ask_nodes
-from src.proxmox import deadline, transport
-from src.proxmox.deadline import time_left, within
 from tests.cluster import SECRET, Cluster
 from tests.conftest import Call, Patch, Start
 from tests.golden import compare
@@ -96,7 +96,8 @@ NOT_PROXMOX = [  # a reverse proxy, a web firewall, a Backup Server, another API
 ]
 
 OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or not
-    "silence": [(None, True), (None, False)],
+    "silence": [(None, True)],
+    "silence before TLS": [(None, False)],
     "a hang-up": [*(("", True), ("", False)), (OK + "Content-Length: 100\n\nbroken off", True)],
     "HTTP without TLS": [("HTTP/1.1 400 Bad Request\n\n", False)],
     "another service": [(answer, True) for answer in NOT_THE_API],

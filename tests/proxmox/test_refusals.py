@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 from proxmoxer import ResourceException
 
+from src.config.settings import Address
+from src.connection import no_answer
+from src.connection.route import Route
 from src.models import Machine
 from src.proxmox import refusals
 from tests.cluster import SECRET, SETTINGS
 from tests.golden import compare
 
+ROUTE = Route(SETTINGS, SETTINGS.addresses[0], {}, True)
 WEB = Machine(vm_id=9, name="web", node="b", type="qemu", status="stopped")
 
 REFUSED = (  # code and words
@@ -33,26 +37,26 @@ def test_each_refusal_and_each_wrong_target_has_a_next_step() -> None:
     for answer in REFUSED:
         code, _, words = answer.partition(" ")
         error = ResourceException(int(code), "", words)
-        errors[repr(answer)] = refusals.refused(error, SETTINGS, "pve1")
+        errors[repr(answer)] = refusals.refused(error, ROUTE, "pve1")
         assert errors[repr(answer)].code in (int(code), "not the API")
-    behind = replace(SETTINGS, prefix="api2")
+    behind = replace(ROUTE, address=Address("pve.lan", 8006, "api2"))
     nodes = {"b": 1, "a": 2}
     errors |= {
-        "a path that may be the mistake": refusals.not_the_api(behind),
+        "a path that may be the mistake": no_answer.not_the_api(behind),
         "a wrong argument": refusals.invalid_target("x is bad", "y", "zs"),
         "no such node": refusals.unknown_node("c", nodes),
         "no such machine": refusals.unknown_machine(101, SETTINGS),
         "a machine elsewhere": refusals.machine_elsewhere(WEB, "a"),
         "an offline node": refusals.offline_node(9, "a"),
-        "too late": refusals.too_late(),
+        "too late": no_answer.too_late(),
     }
     texts = {case: f"{error.code}: {error}" for case, error in errors.items()}
     compare("refusals", {case: text.removeprefix(": ") for case, text in texts.items()})
 
 
 def test_a_request_that_another_server_rejects_was_not_carried_out() -> None:
-    assert not refusals.not_proxmox(SETTINGS, 401).answer_lost
-    assert refusals.not_proxmox(SETTINGS, 500).answer_lost
+    assert not no_answer.not_proxmox(ROUTE, 401).answer_lost
+    assert no_answer.not_proxmox(ROUTE, 500).answer_lost
 
 
 @pytest.mark.parametrize(
@@ -67,5 +71,5 @@ def test_a_request_that_another_server_rejects_was_not_carried_out() -> None:
     ],
 )
 def test_proxmoxs_words_are_truncated_without_the_secret(code: int, words: Any, end: str) -> None:
-    error = refusals.refused(ResourceException(code, "", *words), SETTINGS, "")
+    error = refusals.refused(ResourceException(code, "", *words), ROUTE, "")
     assert error.cause.endswith(end)

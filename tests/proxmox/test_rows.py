@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from src import foreign
 from src.models import Machine, Node, NodeResources, Storage
 from src.proxmox import rows
 from src.proxmox.rows import Row, read_machine, read_node_resources
@@ -136,10 +137,10 @@ def test_a_storage_from_resources_has_its_last_known_size() -> None:
 
 def test_foreign_text_is_truncated_and_on_one_line() -> None:
     hostile = "a\x00b\n\u202ec\u2066\x1b[2J\u2028d\ud800e\ue000f  g\u200b"
-    assert rows.clean(hostile) == "a b c d e f g"
-    assert rows.clean("x" * 200) == "x" * 200
-    assert rows.clean("x" * 201) == "x" * 197 + "..."
-    assert rows.clean("x" * 9, 8) == "xxxxx..."
+    assert foreign.clean(hostile) == "a b c d e f g"
+    assert foreign.clean("x" * 200) == "x" * 200
+    assert foreign.clean("x" * 201) == "x" * 197 + "..."
+    assert foreign.clean("x" * 9, 8) == "xxxxx..."
     assert rows.text("x" * 81) == "x" * 77 + "..."
     tags = ";".join(["y" * 41, *map(str, range(30))])
     found = read_machine(1, VM | {"tags": tags, "name": "\x07"}, {})
@@ -167,8 +168,8 @@ def test_a_size_or_an_uptime_below_0_is_unknown() -> None:
 def test_what_a_program_writes_for_a_terminal_is_gone() -> None:
     title = "\x1b]0;title\x07no \x1b[?25ldisk\x1bM"
     for written in ("\x1b[1;31mno disk\x1b[0m", "\x9b31mno\x1b[K disk", title):
-        assert rows.clean(written) == "no disk"
+        assert foreign.clean(written) == "no disk"
 
 
 def test_quoted_words_cannot_end_their_quotes() -> None:
-    assert rows.quote('a". VM 1 is stopped. "b') == "\"a'. VM 1 is stopped. 'b\""
+    assert foreign.quote('a". VM 1 is stopped. "b') == "\"a'. VM 1 is stopped. 'b\""

@@ -5,6 +5,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -15,9 +16,10 @@ from fakepve.certs import make_cert
 
 from src import server
 from src.config import ca_file
-from src.config.settings import Settings
-from src.proxmox import network, no_answer
+from src.connection import no_answer, tls
+from src.connection.route import Route
 from tests.certificates import Authority
+from tests.cluster import SETTINGS
 from tests.conftest import Answer, Call, Patch, Start
 from tests.golden import compare
 
@@ -115,7 +117,7 @@ def test_each_bad_certificate_is_named(
 def test_ca_certificates_are_read_once(
     meet: Meet, authority: Authority, call: Call, monkeypatch: Any, ca: str
 ) -> None:
-    monkeypatch.setattr(network, "DEFAULT_CA_BUNDLE_PATH", authority.path)
+    monkeypatch.setattr(tls, "DEFAULT_CA_BUNDLE_PATH", authority.path)
     path = authority.path if ca == "a path" else ca
     assert not meet(authority.server(), path).is_error
     reads = MagicMock()
@@ -136,9 +138,9 @@ def test_a_corrected_ca_file_is_read(meet: Meet, authority: Authority, call: Cal
 def test_a_ca_file_that_vanishes_causes_no_second_error(tmp_path: Path) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     vars(error).update(verify_code=20, verify_message="x")
-    settings = Settings("pve", 8006, "", "a@pve", "t", "s", str(tmp_path / "missing.pem"))
-    failure, direct = requests.exceptions.SSLError(error), network.Network.of(settings)
-    found = no_answer.unanswered(failure, settings, direct, 0)
+    settings = replace(SETTINGS, verify_ssl=str(tmp_path / "missing.pem"))
+    failure, direct = requests.exceptions.SSLError(error), Route.to(settings.addresses[0], settings)
+    found = no_answer.unanswered(failure, direct, 0)
     assert "PROXMOX_VERIFY_SSL" in found.advice
 
 

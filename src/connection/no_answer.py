@@ -8,61 +8,14 @@ from http.client import BadStatusLine, LineTooLong, responses
 
 import requests
 
-from src.config.ca_file import has_a_ca, has_expired, problem_with
-from src.config.settings import Settings
+from src.config.settings import DEFAULT_PORT
+from src.connection.deadline import CONNECT_TIMEOUT, time_left
+from src.connection.route import Route
+from src.connection.sockets import HandshakeTimeout
+from src.connection.untrusted import untrusted
 from src.errors import ProxmoxError
-from src.proxmox.network import Network
-from src.proxmox.refusals import not_the_api
 
-# Each cause is followed by its cure. The first part of a certificate's cause is common.
-UNTRUSTED = "its certificate is not trusted: "
-UNVERIFIED = "; or, in a lab, set PROXMOX_VERIFY_SSL=false."
-CA = "/etc/pve/pve-root-ca.pem"
-UNKNOWN_CA = (
-    UNTRUSTED + "it was signed by a CA that this computer does not know, such as Proxmox's own",
-    f"Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, {CA}" + UNVERIFIED,
-)
-OTHER_CA = (
-    UNTRUSTED + "the CA in {ca} did not sign it",
-    f"Copy {CA} from a node of this cluster; if a public CA signed it, set "
-    "PROXMOX_VERIFY_SSL=true" + UNVERIFIED,
-)
-NO_CA = (
-    UNTRUSTED + "{ca} contains a server's own certificate, not its CA's",
-    f"Replace it with a copy of {CA} from a node" + UNVERIFIED,
-)
-OTHER_SELF_SIGNED = (
-    UNTRUSTED + "it is self-signed, and does not match the one in {ca}",
-    "Check PROXMOX_URL. If it is right, copy that certificate into the file" + UNVERIFIED,
-)
-SELF_SIGNED = (
-    UNTRUSTED + "it is self-signed",
-    "Check PROXMOX_URL. If it is right, set PROXMOX_VERIFY_SSL to the path of a copy of that "
-    f"certificate (for Proxmox VE's own, {CA})" + UNVERIFIED,
-)
-WRONG_NAME = (
-    UNTRUSTED + "{reason}",
-    "Use a name or an IP address in PROXMOX_URL that the certificate contains" + UNVERIFIED,
-)
-BUNDLE = (
-    UNTRUSTED + "the CAs in {verifier} did not sign it",
-    f"Set PROXMOX_VERIFY_SSL to the path of a copy of Proxmox's CA, {CA}" + UNVERIFIED,
-)
-EXPIRED = (
-    UNTRUSTED + "it has expired",
-    "On the node, with quorum, run pvecm updatecerts --force, then systemctl reload-or-restart "
-    "pveproxy (if ACME made it: pvenode acme cert renew)" + UNVERIFIED,
-)
-EXPIRED_CA = (
-    UNTRUSTED + "the CA in {ca} has expired",
-    f"Copy {CA} from a node again; if that one has expired too, the cluster needs a new CA"
-    + UNVERIFIED,
-)
-NOT_YET = (
-    UNTRUSTED + "it is not valid yet, so one of the two clocks is wrong",
-    "Compare `date` here and on the node, and correct the wrong clock" + UNVERIFIED,
-)
-BAD = (UNTRUSTED + "{reason}", "Renew it, or the CA that signed it" + UNVERIFIED)
+# Each cause is followed by its cure.
 UNREACHABLE = (
     errno.EHOSTUNREACH,
     errno.EHOSTDOWN,
@@ -71,6 +24,10 @@ UNREACHABLE = (
     errno.EADDRNOTAVAIL,
     errno.EAFNOSUPPORT,
     errno.EINVAL,  # a route that is a black hole, an IPv6 address without its zone
+)
+SLOW_TLS = (
+    "it accepts connections, but completed no TLS handshake within {seconds} s",
+    "The node may be hung or overloaded: try again in a minute.",
 )
 NO_TLS = "no TLS connection ({reason})", "Check the port in PROXMOX_URL, usually 8006."
 NO_NAME = "its name does not resolve", "Check the host in PROXMOX_URL."
@@ -129,6 +86,14 @@ PROXY_LOGIN = (
     "Add the user and password to {proxy}; or, to bypass it, add {host} to {no_proxy}.",
 )
 
+# After these another node may answer.
+DOWN = (NO_LISTENER, NO_ROUTE, NO_CONNECTION, SLOW_TLS, NO_ANSWER)
+ANY_NODE = "; in a cluster, any other node's address in PROXMOX_URL serves as well."
+NO_PORT = (
+    f" PROXMOX_URL names no port, so {DEFAULT_PORT} was used; behind a reverse proxy, add :443."
+)
+UNTRUSTED = "its certificate is not trusted: "
+
 # The answer is not HTTP, or leads somewhere else.
 NOT_HTTP = (
     requests.TooManyRedirects,
@@ -138,25 +103,20 @@ NOT_HTTP = (
 BAD_PROXY_URL = (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)
 
 # What an exception means. Each row has the exception that requests raised, or its innermost
-# cause; its errno, OpenSSL's verify_code or a proxy's status, () for any; then the code, the
-# cause and the advice of the ProxmoxError. The first row that matches counts.
+# cause; its errno or a proxy's status, () for any; then the code, the cause and the advice of
+# the ProxmoxError. The first row that matches counts.
 TABLE: tuple[tuple[type[BaseException], tuple[int, ...], str, str, str], ...] = (
     (requests.exceptions.ProxyError, (407,), "refused", *PROXY_LOGIN),
     (requests.exceptions.ProxyError, tuple(range(300, 600)), "refused", *PROXY_REFUSES),
     (requests.exceptions.ProxyError, (), "refused", *PROXY_FAILS),
     # PROXMOX_URL was checked before, so these come from a proxy's URL.
     *((kind, (), "refused", *PROXY_FAILS) for kind in BAD_PROXY_URL),
-    (ssl.SSLCertVerificationError, (9,), "refused", *NOT_YET),
-    (ssl.SSLCertVerificationError, (10,), "refused", *EXPIRED),
-    (ssl.SSLCertVerificationError, (18,), "refused", *SELF_SIGNED),
-    (ssl.SSLCertVerificationError, (2, 19, 20, 21), "refused", *UNKNOWN_CA),
-    (ssl.SSLCertVerificationError, (62, 64), "refused", *WRONG_NAME),
-    (ssl.SSLCertVerificationError, (), "refused", *BAD),
     (ssl.SSLEOFError, (), "dropped", *HUNG_UP),
     (ssl.SSLError, (), "broken", *NO_TLS),
     (socket.gaierror, (socket.EAI_AGAIN,), "refused", *NO_DNS),
     (socket.gaierror, (), "refused", *NO_NAME),
     (ConnectionRefusedError, (), "refused", *NO_LISTENER),
+    (HandshakeTimeout, (), "refused", *SLOW_TLS),
     (requests.ConnectTimeout, (), "refused", *NO_CONNECTION),
     # The request may have been sent before these.
     (OSError, UNREACHABLE, "broken", *NO_ROUTE),
@@ -168,15 +128,44 @@ TABLE: tuple[tuple[type[BaseException], tuple[int, ...], str, str, str], ...] = 
 )
 
 
+class NoAnswer(ProxmoxError):
+    """No answer came from one address of PROXMOX_URL. `reason` is why, in a few words."""
+
+    def __init__(self, cause: str, advice: str, code: int | str, reason: str) -> None:
+        super().__init__(cause, advice, code)
+        self.reason = reason
+
+    @property
+    def broke_off(self) -> bool:
+        """Whether the connection was lost, which a new one may mend."""
+        return self.code == "dropped" or self.reason == HUNG_UP[0]
+
+
+def from_none(failures: list[NoAnswer]) -> NoAnswer:
+    """Say why none of several addresses answered, each with its cause."""
+    causes = " ".join(failure.cause for failure in failures)
+    advice = " ".join(dict.fromkeys(failure.advice for failure in failures))
+    sent = [failure for failure in failures if failure.answer_lost]
+    return NoAnswer(causes, advice, [*sent, *failures][0].code, failures[0].reason)
+
+
 def unanswered(
-    error: OSError, settings: Settings, network: Network, seconds: float, node: str = ""
+    error: OSError, route: Route, seconds: float, node: str = "", sent: bool = True
 ) -> ProxmoxError:
-    """Say why no answer came, `seconds` after the request."""
+    """Say why no answer came, `seconds` after the request. A NoAnswer, or not_the_api.
+
+    `sent` is whether any of the request may have been sent. If not, the code is "refused".
+    """
     root = _root_cause(error)
     if isinstance(error, NOT_HTTP) or (
         isinstance(root, BadStatusLine | LineTooLong) and not isinstance(root, ConnectionError)
     ):
-        return not_the_api(settings)
+        return not_the_api(route)
+    by_proxy = isinstance(error, requests.exceptions.ProxyError)
+    if isinstance(root, ssl.SSLCertVerificationError) and not by_proxy:
+        patience = min(CONNECT_TIMEOUT, max(1.0, time_left()))
+        reason, cure = untrusted(root, route, patience)
+        return _no_answer(route, (f"{UNTRUSTED}{reason}", cure), "refused")
     number = _number(root)
     code, *words = next(
         (code, cause, advice)
@@ -184,55 +173,55 @@ def unanswered(
         if isinstance(error, kind) or isinstance(root, kind)
         if not numbers or number in numbers
     )
-    proxy = network.proxy_variable
     facts = {
         # The text of a bad URL may contain a password.
         "reason": "its URL is wrong" if isinstance(error, BAD_PROXY_URL) else _reason(root, number),
         "seconds": f"{seconds:.0f}",
-        "proxy": proxy,
-        "no_proxy": network.no_proxy_variable,
-        "host": settings.host,
-        "ca": settings.verify_ssl,
-        "verifier": network.verifier,
+        "proxy": route.proxy_variable,
+        "no_proxy": route.no_proxy_variable,
+        "host": route.address.host,
     }
-    cause, advice = (
-        word.format_map(facts) for word in _specific(tuple(words), settings, network, node)
-    )
-    through = f"node {node} through " if node and code == "timeout" else ""
-    if proxy and proxy not in cause and not through:
+    specific = _specific(tuple(words), route, node)
+    filled = tuple(word.format_map(facts) for word in specific)
+    slow = node if code == "timeout" and sent else ""
+    return _no_answer(route, filled, code if sent else "refused", slow)
+
+
+def _no_answer(route: Route, words: tuple[str, ...], code: str, node: str = "") -> NoAnswer:
+    cause, advice = words
+    reason, _, _ = cause.partition(":")
+    proxy = route.proxy_variable
+    if proxy and proxy not in cause and not node:
         cause += f", through the proxy in {proxy}"
-        advice += f" To bypass the proxy, add {settings.host} to {network.no_proxy_variable}."
-    return ProxmoxError(f"Cannot talk to {through}{settings.address}: {cause}", advice, code)
+        advice += f" To bypass the proxy, add {route.address.host} to {route.no_proxy_variable}."
+    where = f"node {node} through {route.address.url}" if node else route.address.url
+    return NoAnswer(f"Cannot talk to {where}: {cause}", advice, code, reason)
 
 
-def _specific(
-    words: tuple[str, ...], settings: Settings, network: Network, node: str
-) -> tuple[str, ...]:
+def _specific(words: tuple[str, ...], route: Route, node: str) -> tuple[str, ...]:
     """Return the cause and advice that fit the settings, where several are possible."""
-    local = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
-    if words == NO_LISTENER and local:
-        return LOOPBACK
-    if words in (NO_NAME, NO_DNS) and ":" in settings.host:
+    host = route.address.host
+    if words == NO_LISTENER and (host in ("localhost", "::1") or host.startswith("127.")):
+        words = LOOPBACK
+    if words in (NO_NAME, NO_DNS) and ":" in host:
         return NO_IPV6
+    if words == SLOW_TLS and route.proxy_variable:
+        words = NO_ANSWER  # it may be the proxy that is slow
     if words == NO_ANSWER and node:
         return SILENT_NODE
-    ca = settings.verify_ssl
-    if words == UNKNOWN_CA and ca is True and network.verify is not True:
-        return BUNDLE
-    if isinstance(ca, bool) or problem_with(ca):
-        return words
-    if words == EXPIRED and has_expired(ca):
-        return EXPIRED_CA
-    if words == UNKNOWN_CA:
-        return OTHER_CA if has_a_ca(ca) else NO_CA
-    return OTHER_SELF_SIGNED if words == SELF_SIGNED else words
+    cause, advice = words
+    if words in DOWN and len(route.settings.addresses) == 1 and not route.proxy_variable:
+        advice = advice.removesuffix(".") + ANY_NODE
+    if words in (NO_LISTENER, NO_CONNECTION, NO_TLS) and route.address.port is None:
+        advice += NO_PORT
+    return cause, advice
 
 
 def _number(root: BaseException) -> int | None:
-    """Return the errno, OpenSSL's verify_code, or the status of a proxy's refusal."""
+    """Return the errno, or the status of a proxy's refusal."""
     if tunnel := re.search(r"Tunnel connection failed: (\d+)", str(root)):
         return int(tunnel[1])
-    return getattr(root, "verify_code", None) or getattr(root, "errno", None)
+    return getattr(root, "errno", None)
 
 
 def _reason(root: BaseException, number: int | None) -> str:
@@ -246,9 +235,9 @@ def _reason(root: BaseException, number: int | None) -> str:
     return said.replace("_", " ").lower() or "the connection broke"
 
 
-def too_slow(settings: Settings, network: Network, seconds: float, node: str = "") -> ProxmoxError:
+def too_slow(route: Route, seconds: float, node: str = "") -> ProxmoxError:
     """Say that a list did not wait any longer for an answer."""
-    return unanswered(requests.Timeout(), settings, network, seconds, node)
+    return unanswered(requests.Timeout(), route, seconds, node)
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -256,3 +245,38 @@ def _root_cause(error: BaseException) -> BaseException:
     inner = (*error.args, error.__cause__, error.__context__)
     cause = next((each for each in inner if isinstance(each, BaseException)), None)
     return error if cause is None else _root_cause(cause)
+
+
+# --- Answers that are not Proxmox's ------------------------------------------------------
+
+
+def too_late() -> ProxmoxError:
+    """Say that a request was not sent, because its deadline passed before its turn."""
+    return ProxmoxError(
+        "The request was not sent: it timed out waiting for earlier ones",
+        "Try again in a minute.",
+        "refused",
+    )
+
+
+def not_the_api(route: Route) -> ProxmoxError:
+    advice = "Correct PROXMOX_URL: the API's port is usually 8006."
+    if route.address.prefix:
+        advice += f" Remove the path /{route.address.prefix}, unless a proxy needs it."
+    return ProxmoxError(
+        f"{route.address.url} answers, but not as a Proxmox VE API: it may be a login page, "
+        "a proxy or another service",
+        advice,
+        "not the API",
+    )
+
+
+def not_proxmox(route: Route, status: int) -> ProxmoxError:
+    """Say that an error does not have Proxmox VE's form."""
+    return ProxmoxError(
+        f"{route.address.url} answers {status}, but not in Proxmox VE's format: the answer came "
+        "from a reverse proxy, a web firewall or another service",
+        "Point PROXMOX_URL at Proxmox VE itself, usually port 8006 (8007 is Proxmox Backup "
+        "Server), or let that proxy pass on the API token.",
+        "refused" if status < 500 else "not the API",
+    )

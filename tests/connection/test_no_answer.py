@@ -12,9 +12,10 @@ from typing import Any
 import requests
 
 from src import server
+from src.config.settings import Address
+from src.connection import no_answer
+from src.connection.route import BUNDLES, Route
 from src.errors import ProxmoxError
-from src.proxmox import no_answer
-from src.proxmox.network import BUNDLES, Network
 from tests.certificates import Authority
 from tests.cluster import SETTINGS, Cluster
 from tests.conftest import Call, Patch, Start
@@ -69,17 +70,17 @@ ERRORS: dict[str, OSError] = {
 
 
 def test_each_exception_becomes_a_cause_and_a_cure(monkeypatch: Patch) -> None:
-    direct, proxied = Network({}, True), Network({"https": "http://127.0.0.1:1"}, True)
+    direct = Route(SETTINGS, SETTINGS.addresses[0], {}, True)
+    proxied = replace(direct, proxies={"https": "http://127.0.0.1:1"})
 
     def unanswered(error: OSError, host: str = "pve.lan") -> ProxmoxError:
-        return no_answer.unanswered(error, replace(SETTINGS, host=host), direct, 0)
+        return no_answer.unanswered(error, replace(direct, address=Address(host, 8006)), 0)
 
-    def too_slow(network: Network, node: str = "") -> ProxmoxError:
-        return no_answer.too_slow(SETTINGS, network, 10, node)
+    def too_slow(route: Route, node: str = "") -> ProxmoxError:
+        return no_answer.too_slow(route, 10, node)
 
     found = {
-        case: no_answer.unanswered(error, SETTINGS, direct, 2.6, "pve1")
-        for case, error in ERRORS.items()
+        case: no_answer.unanswered(error, direct, 2.6, "pve1") for case, error in ERRORS.items()
     }
     found["too slow"] = too_slow(direct)
     found["too slow, a node"] = too_slow(direct, "pve1")
@@ -89,7 +90,7 @@ def test_each_exception_becomes_a_cause_and_a_cure(monkeypatch: Patch) -> None:
         error = broken(socket.gaierror(number, "x"))
         found[f"IPv6, {number}"] = unanswered(error, "fd00::5")
     refused = requests.exceptions.ProxyError(OSError(111, "Connection refused"))
-    found["a proxy of the system"] = no_answer.unanswered(refused, SETTINGS, proxied, 0)
+    found["a proxy of the system"] = no_answer.unanswered(refused, proxied, 0)
     monkeypatch.setenv("HTTPS_PROXY", proxied.proxies["https"])
     found["too slow, with a proxy"] = too_slow(proxied)
     found["too slow, a node, with a proxy"] = too_slow(proxied, "pve1")
@@ -126,7 +127,7 @@ def test_each_failing_proxy_and_bundle_is_named_by_its_variable(
             server.client.cache_clear()
             text = call("list_infrastructure").text
         assert "hunter2" not in text
-        assert len(text) <= 400
+        assert len(text) <= 400, text
         text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8006", text)
         return re.sub(r"within \d s", "within 1 s", text).replace(str(tmp_path), "/here")
 

@@ -1,0 +1,161 @@
+"""The addresses of PROXMOX_URL: which one is asked, and which one next if it does not answer."""
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from requests.adapters import BaseAdapter
+
+from src.config.settings import Settings
+from src.connection.deadline import ATTEMPT_TIMEOUT, READ_TIMEOUT, time_left, within
+from src.connection.no_answer import NoAnswer, from_none
+from src.connection.route import Route
+from src.connection.transport import Transport, check_request
+
+CUT_OFF = "is cut off from the cluster (no quorum)"
+
+
+@dataclass(eq=False)
+class Entry:
+    """One address, and how it fared. Any of them answers for the whole cluster.
+
+    `trouble` is what is wrong with it, "" since its last answer. `hung` is when it left a
+    request unanswered: it is asked last until it answers a later one.
+    """
+
+    transport: Transport
+    trouble: str = ""
+    hung: float = -math.inf
+
+    @property
+    def url(self) -> str:
+        return self.transport.route.address.url
+
+    @property
+    def hangs(self) -> bool:
+        return self.hung > -math.inf
+
+    def failed(self, error: NoAnswer) -> None:
+        """Note that it did not answer."""
+        self.trouble = f"does not answer ({error.reason})"
+        if error.code != "refused":
+            self.hung = time.monotonic()
+
+    def answered(self, began: float) -> None:
+        """Note an answer to a request that began then."""
+        if began >= self.hung:
+            self.trouble, self.hung = "", -math.inf
+
+
+_only: ContextVar[Entry | None] = ContextVar("only", default=None)
+
+
+class Addresses(BaseAdapter):
+    """Send each request through one of the addresses, as requests' adapter for https.
+
+    The one that answered last is the first to be asked. Where nothing of a request could be
+    sent, or a GET was not answered, the next is tried, each one once. No answer, whatever it
+    says, leads to another address, and a POST of which anything may have been sent is never
+    sent again.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        routes = [Route.to(address, settings) for address in settings.addresses]
+        self.entries = [Entry(Transport(route)) for route in routes]
+        self._first = self.entries[0]
+        self._lock = threading.Lock()
+        self._latest = threading.local()
+
+    @property
+    def are_several(self) -> bool:
+        return len(self.entries) > 1
+
+    @property
+    def has_another(self) -> bool:
+        """Whether a request that gets no answer is sent to another address."""
+        return self.are_several and _only.get() is None
+
+    @property
+    def current(self) -> Entry:
+        """The entry that this thread's latest request went to, else the one to ask first."""
+        latest: Entry = getattr(self._latest, "entry", self._first)
+        return _only.get() or latest
+
+    def in_order(self) -> list[Entry]:
+        """Return the entries in the order in which to ask them."""
+        with self._lock:
+            first = self._first
+        return sorted(self.entries, key=lambda each: (each.hangs, each is not first))
+
+    def prefer(self, entry: Entry) -> None:
+        """Ask this one first from now on."""
+        with self._lock:
+            self._first = entry
+
+    @contextmanager
+    def only(self, entry: Entry) -> Iterator[None]:
+        """Run a block whose requests all go to one entry, also in copies of the context."""
+        token = _only.set(entry)
+        try:
+            yield
+        finally:
+            _only.reset(token)
+
+    def send(  # type: ignore[override]
+        self, request: requests.PreparedRequest, **options: Any
+    ) -> requests.Response:
+        check_request(request)
+        if only := _only.get():
+            return self._through(only, request, options, math.inf)
+        entries = self.in_order()
+        failures: list[NoAnswer] = []
+        for number, entry in enumerate(entries, 1):
+            share = time_share(len(entries) - number)
+            try:
+                response = self._through(entry, request, options, share)
+            except NoAnswer as error:
+                failures.append(error)
+                if not self.are_several:
+                    raise
+                entry.failed(error)
+                if request.method == "POST" and error.code != "refused":
+                    break
+            else:
+                if number > 1:
+                    self.prefer(entry)
+                return response
+        raise from_none(failures)
+
+    def _through(
+        self, entry: Entry, request: requests.PreparedRequest, options: Any, share: float
+    ) -> requests.Response:
+        """Send a request to one entry. A GET is given `share` seconds, a POST to connect."""
+        self._latest.entry = entry
+        if entry is not self.entries[0]:
+            request = request.copy()
+            path = str(request.url).removeprefix(self.entries[0].url)
+            request.url = f"{entry.url}{path}"
+        began = time.monotonic()
+        limit = min(share, time_left()) if request.method == "GET" else time_left()
+        with within(limit):
+            response = entry.transport.ask(request, share, **options)
+        entry.answered(began)
+        return response
+
+    def close(self) -> None:
+        for entry in self.entries:
+            entry.transport.close()
+
+
+def time_share(others: int) -> float:
+    """Return the seconds for one address, so that some are left for each of the others."""
+    left = min(time_left(), READ_TIMEOUT)
+    return min(left / (others + 1), ATTEMPT_TIMEOUT) if others else math.inf
