@@ -12,6 +12,8 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 
 from src.client import ProxmoxClient
+from src.config.env_file import EnvFile
+from src.config.settings import read_settings
 from src.connection.deadline import Progress
 from src.errors import ProxmoxError
 
@@ -21,6 +23,29 @@ RESPONSIVE = 0.002  # seconds in which a thread reads a message while nothing ho
 START_PATIENCE = 2.0
 
 _starting = anyio.Lock()
+
+
+class CurrentClient:
+    """The client of the current settings: a correction in .env counts at the next call."""
+
+    def __init__(self) -> None:
+        self._client: ProxmoxClient | None = None
+        self._version: tuple[int, int] | None = None
+
+    def __call__(self) -> ProxmoxClient:
+        """Return the client, a new one if the settings have changed. Raises ProxmoxError."""
+        version = EnvFile.version()
+        if self._client and version in (self._version, None):
+            return self._client
+        settings = read_settings()
+        if self._client is None or self._client.settings != settings:
+            self._client = ProxmoxClient(settings)
+        self._version = version
+        return self._client
+
+    def forget(self) -> None:
+        """Read the settings again at the next call."""
+        self._client = None
 
 
 class ProgressWriter:
@@ -53,7 +78,7 @@ class Calls:
     stdout.
     """
 
-    def __init__(self, client: Callable[[], ProxmoxClient], limit: int) -> None:
+    def __init__(self, client: CurrentClient, limit: int) -> None:
         self._client = client
         self._limit = limit
         self._running = 0

@@ -13,24 +13,24 @@ if __name__ == "__main__":  # before the imports, which take half a second
         signal.signal(number, lambda number, _: os._exit(128 + number))
 
 from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
+from io import FileIO, TextIOWrapper
 from threading import Event
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import anyio
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 
 from src.arguments import Force, NodeName, OptionalName, OptionalNode, OptionalStatus, Server, VmId
-from src.calls import Calls
+from src.calls import Calls, CurrentClient
 from src.cli import check, read_options
-from src.client import ProxmoxClient
-from src.config.settings import read_settings
 from src.connection.deadline import POWER_TIMEOUT
 from src.errors import ProxmoxError
 from src.lists.answers import infrastructure_answer, machines_answer, storages_answer
 from src.models import Action, Infrastructure, Machines, PowerResult, Storages
 from src.power.tasks import CONTAINER_REBOOT_PATIENCE, HA_PATIENCE
+from src.stdio import STDERR, Stdin
 
 WAITS = (
     f"Waits up to {POWER_TIMEOUT:.0f} s; the request goes on after that: look, do not repeat it."
@@ -41,7 +41,7 @@ log = logging.getLogger("mcp-proxmox")
 # Before MCPServer sets up logging without the time. The libraries' warnings stay off: those
 # of urllib3 contain URLs.
 logging.basicConfig(
-    stream=sys.stderr,
+    handlers=[STDERR],
     level=logging.ERROR,
     format="%(asctime)s %(levelname)s %(message)s",
     datefmt="%Y-%m-%dT%H:%M:%S%z",
@@ -70,12 +70,7 @@ STOPS = hint(read_only_hint=False, destructive_hint=True, idempotent_hint=True)
 REBOOTS = hint(read_only_hint=False, destructive_hint=True, idempotent_hint=False)
 
 
-@cache
-def client() -> ProxmoxClient:
-    """Return the one client. An error is not cached, so a mended .env works at once."""
-    return ProxmoxClient(read_settings())
-
-
+client = CurrentClient()
 # Counted separately, so that power actions, which take longer, never keep lists out.
 lists = Calls(client, limit=100)
 power_actions = Calls(client, limit=400)
@@ -172,6 +167,12 @@ WAITING = (
 )
 
 
+NO_MESSAGE = (
+    "stdin ended before any message came. An MCP client must keep it open: docker run needs -i, "
+    "and neither -d nor </dev/null. To check the set-up, add --check."
+)
+
+
 def main() -> None:
     """Serve over stdio until stdin ends or SIGTERM or SIGINT arrives, or run --check."""
     options, status = read_options(), 1
@@ -188,14 +189,20 @@ def main() -> None:
     except Exception:
         log.exception("The server ends after an error")
     finally:  # while requests may still hang
-        os._exit(status)
+        _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process at once, but not before the log lines so far."""
+    STDERR.drain(0.5)
+    os._exit(status)
 
 
 def _serve() -> None:
     # As PID 1 a process has no default action for signals, and the thread that reads stdin
-    # outlives an ordinary exit. Every line on stderr is flushed when it is written.
+    # outlives an ordinary exit.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))
+        signal.signal(number, lambda *_: _leave(0))
     if sys.stdin and sys.stdin.isatty():
         sys.stderr.write(WAITING)
     try:
@@ -203,8 +210,14 @@ def _serve() -> None:
             log.warning("PROXMOX_VERIFY_SSL=false: the certificate is not verified.")
     except ProxmoxError as error:
         log.error("%s", error)
+    received = False
     if sys.stdin:  # None if the process started with a closed one
+        stdin = Stdin(FileIO(sys.stdin.fileno(), closefd=False))
+        sys.stdin = TextIOWrapper(stdin)
         mcp.run()
+        received = stdin.received
+    if not received:
+        log.error(NO_MESSAGE)
 
 
 if __name__ == "__main__":

@@ -101,9 +101,9 @@ def configured(
     environ = cluster.environ(fakepve_cafile)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    server.client.cache_clear()
+    server.client.forget()
     yield environ
-    server.client.cache_clear()
+    server.client.forget()
 
 
 @pytest.fixture

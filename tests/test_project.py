@@ -27,7 +27,7 @@ TREES = {name: ast.parse(source) for name, source in SOURCES.items()}
 # From top to bottom; modules of one layer do not import each other.
 ORDER = (
     "server > arguments calls cli > client > lists power > proxmox > connection > config > "
-    "errors foreign models"
+    "errors foreign models stdio"
 )
 LAYERS = {name: depth for depth, names in enumerate(ORDER.split(">")) for name in names.split()}
 

@@ -50,9 +50,9 @@ class Scene:
         replay = Replay(self.recorded, self.at)
         replay.change = self.change
         replay.start(patch)
-        server.client.cache_clear()
+        server.client.forget()
         answer = caller("legacy")(self.tool, **self.arguments)
-        server.client.cache_clear()
+        server.client.forget()
         return answer, replay
 
 
@@ -592,9 +592,9 @@ def test_a_call_cancelled_before_the_post_sends_nothing(
             cancelled.set()
             await anyio.to_thread.run_sync(wait_for, lambda: "cancelled" in caplog.text)
 
-    server.client.cache_clear()
+    server.client.forget()
     anyio.run(cancel)
-    server.client.cache_clear()
+    server.client.forget()
     assert not replay.posts
     assert "was cancelled. Nothing was sent." in caplog.text
 

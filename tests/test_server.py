@@ -188,6 +188,12 @@ def test_a_blocked_stderr_stops_actions_not_the_exit(start: Start, demo: Cluster
     wait_for(lambda: any("source=all" in path for _, path in demo.sent))
     server.call(2, "list_machines")
     assert server.answer(2)["result"]["structuredContent"]["machines"]
+    started = time.monotonic()
+    refusal = server.answer(1)["result"]
+    assert time.monotonic() - started < 5  # 2 s on an idle machine
+    assert refusal["isError"]
+    text = refusal["content"][0]["text"]
+    assert "because the client does not read it. Nothing was sent." in text
     assert demo.posts == []
     ask_to_leave(server, how)
     assert server.leaves_within(1)

@@ -48,6 +48,15 @@ class EnvFile:
         malformed = tuple(each.original.line for each in bindings if each.error)
         return cls(path, values, True, malformed)
 
+    @staticmethod
+    def version() -> tuple[int, int] | None:
+        """Return which version of .env there is, to notice a correction. None if there is none."""
+        try:
+            found = os.stat(".env")
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
+
     @property
     def about(self) -> str:
         """Say what was read, for a person who looks for a mistake."""

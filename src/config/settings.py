@@ -64,6 +64,15 @@ class Settings:
     def token_id(self) -> str:
         return f"{self.user}!{self.token_name}"
 
+    def afterwards(self, *names: str) -> str:
+        """Say what must follow when one of these variables was corrected.
+
+        The environment of a running process cannot change, but .env is read again.
+        """
+        if self.fixed.isdisjoint(names):
+            return ""
+        return " The settings come from the environment: after changing one, restart the client."
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], file: EnvFile | None = None) -> Self:
         """Read the five PROXMOX_* variables. The environment takes precedence over a file.

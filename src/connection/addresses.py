@@ -43,7 +43,8 @@ class Entry:
 
     def failed(self, error: NoAnswer) -> None:
         """Note that it did not answer."""
-        self.trouble = f"does not answer ({error.reason})"
+        what = "cannot be used" if "certificate" in error.reason else "does not answer"
+        self.trouble = f"{what} ({error.reason.replace('no answer', 'nothing')})"
         if error.code != "refused":
             self.hung = time.monotonic()
 

@@ -165,6 +165,7 @@ def unanswered(
     if isinstance(root, ssl.SSLCertVerificationError) and not by_proxy:
         patience = min(CONNECT_TIMEOUT, max(1.0, time_left()))
         reason, cure = untrusted(root, route, patience)
+        cure += route.settings.afterwards("PROXMOX_URL", "PROXMOX_VERIFY_SSL")
         return _no_answer(route, (f"{UNTRUSTED}{reason}", cure), "refused")
     number = _number(root)
     code, *words = next(

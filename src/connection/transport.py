@@ -113,8 +113,8 @@ class Transport(HTTPAdapter):
             response = self._attempt(request, connect, ends, options)
             pause = FIRST_PAUSE
             while request.method == "GET" and response.status_code in BUSY:
-                asked = response.headers.get("Retry-After", "")
-                wait = max(pause * SPREAD.uniform(0.5, 1.5), int(asked) if asked.isdigit() else 0)
+                # Retry-After is in whole seconds, and meant for who asks once.
+                wait = pause * SPREAD.uniform(0.5, 1.5)
                 if time.monotonic() + wait >= ends:
                     break
                 time.sleep(wait)

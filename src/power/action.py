@@ -22,6 +22,7 @@ from src.power.tasks import under_way
 from src.proxmox.api import Api
 from src.proxmox.entry_nodes import prefer_quorum
 from src.proxmox.refusals import machine_elsewhere
+from src.stdio import STDERR
 
 log = logging.getLogger("mcp-proxmox")
 
@@ -106,7 +107,7 @@ def _carry_out(api: Api, order: Order, cancelled: Cancelled) -> PowerResult:
     try:
         _send(api, order, cancelled)
     except ProxmoxError as error:
-        if error.code in (503, 595):
+        if error.code in (429, 503, 595):
             raise advice.undelivered(order.before, order.action, error) from None
         if error.answer_lost:
             raise advice.lost(order.before, order.action, error) from None
@@ -133,6 +134,10 @@ def _send(api: Api, order: Order, cancelled: Cancelled) -> None:
     if cancelled():
         raise obstacles.cancelled(order.before, order.action)
     _audit(order.action, order.before.vm_id, order.before.node, None, "is being sent")
+    if problem := STDERR.problem():
+        raise obstacles.no_audit(order.before, order.action, problem)
+    if cancelled():  # while the line was being written
+        raise obstacles.cancelled(order.before, order.action)
     order.at = time.monotonic()
     if order.action == "stop" and not order.before.managed:
         # A shutdown under way holds the guest's lock, and a plain stop would fail on it.

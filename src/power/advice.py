@@ -153,9 +153,9 @@ def moved(before: Machine, node: str, action: Action) -> ProxmoxError:
 
 
 def undelivered(before: Machine, action: Action, error: ProxmoxError) -> ProxmoxError:
-    """Say that a POST was answered 595, or 503 by a proxy: it never reached the node."""
+    """Say that a POST was answered 595, or 429 or 503 by a proxy: it never reached the node."""
     where = f"Call list_infrastructure to see {before.node}, then try again."
-    if error.code == 503:
+    if error.code != 595:
         where = error.advice
     if "refused" in error.cause:
         where = f"On {before.node} run systemctl status pvedaemon pveproxy, then try again."

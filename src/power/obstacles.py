@@ -142,6 +142,14 @@ def not_reached(error: ProxmoxError) -> ProxmoxError:
     return ProxmoxError(f"{error.cause} Nothing was done", error.advice, error.code)
 
 
+def no_audit(machine: Machine, action: Action, problem: str) -> ProxmoxError:
+    return ProxmoxError(
+        f"The audit line of the {action} of {machine.label} cannot be written to stderr, because "
+        f"{problem}. Nothing was sent",
+        "Restart the client, or let it read the server's stderr.",
+    )
+
+
 def cancelled(machine: Machine, action: Action) -> ProxmoxError:
     return ProxmoxError(f"The {action} of {machine.label} was cancelled. Nothing was sent")
 

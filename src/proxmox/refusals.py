@@ -13,6 +13,8 @@ from src.foreign import clean, quote
 from src.models import Machine
 from src.proxmox.rights import grant
 
+NO_TICKET = "No ticket"  # what Proxmox says if there is no header Authorization
+TOKEN = ("PROXMOX_USER", "PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET")
 CURES = {  # for Proxmox's words that do not say what to do
     "no quorum": "Call list_infrastructure: a start needs a majority of the nodes online.",
     "RPCEnvironment init": "The node's cluster file system (pmxcfs) is not running: run "
@@ -23,17 +25,10 @@ CURES = {  # for Proxmox's words that do not say what to do
 def refused(error: ResourceException, route: Route, node: str) -> ProxmoxError:
     """Say what an HTTP status of 400 or more means."""
     settings = route.settings
-    code, token = int(error.status_code), settings.token_id
+    code = int(error.status_code)
     said = clean(_words(error).replace(settings.token_secret, "***"), 300)
     if code == 401:
-        return ProxmoxError(
-            f"Proxmox rejects the API token {token}. {_says(said)}",
-            "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and in Permissions > API Tokens that "
-            "it exists and has not expired. If the secret is lost, pveum user token modify "
-            f"{settings.user} {settings.token_name} --regenerate 1 (9.1 and later) keeps its "
-            "rights; a new token has none.",
-            code,
-        )
+        return _unauthorized(said, settings)
     if code == 403:
         return _forbidden(said, settings)
     if 595 <= code <= 599:
@@ -43,7 +38,14 @@ def refused(error: ResourceException, route: Route, node: str) -> ProxmoxError:
             "Call list_infrastructure to see the nodes.",
             code,
         )
-    if code in (502, 503, 504):
+    if code in (429, 503):
+        return ProxmoxError(
+            f"A proxy in front of {route.address.url} has too many requests at once ({code})",
+            "Try again in a minute. If that does not help, check that this proxy reaches Proxmox, "
+            "or point PROXMOX_URL at Proxmox itself.",
+            code,
+        )
+    if code in (502, 504):
         return ProxmoxError(
             f"A proxy in front of {route.address.url} could not reach Proxmox ({code})",
             "Check that proxy, or point PROXMOX_URL at Proxmox itself.",
@@ -67,6 +69,25 @@ def _words(error: ResourceException) -> str:
         # For a body that is not JSON, or is empty, proxmoxer has bytes there.
         said += "".join(f" {k}: {v}" for k, v in texts if isinstance(v, str))
     return said
+
+
+def _unauthorized(said: str, settings: Settings) -> ProxmoxError:
+    """Say that the token did not arrive, or is rejected."""
+    if said == NO_TICKET:
+        return ProxmoxError(
+            f"The API token did not arrive at Proxmox, which says: {quote(said)}",
+            "A proxy in front of it removes the header Authorization: let it pass that header on, "
+            "or point PROXMOX_URL at Proxmox itself, usually port 8006.",
+            401,
+        )
+    return ProxmoxError(
+        f"Proxmox rejects the API token {settings.token_id}. {_says(said)}",
+        "Check PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET, and in Permissions > API Tokens that "
+        "it exists and has not expired. If the secret is lost, pveum user token modify "
+        f"{settings.user} {settings.token_name} --regenerate 1 (9.1 and later) keeps its "
+        "rights; a new token has none." + settings.afterwards(*TOKEN),
+        401,
+    )
 
 
 def _forbidden(said: str, settings: Settings) -> ProxmoxError:

@@ -246,9 +246,9 @@ def env_file(tmp_path: Path, monkeypatch: Patch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path / "here")
     for name in (*GOOD, VERIFY):
         monkeypatch.delenv(name, raising=False)
-    server.client.cache_clear()
+    server.client.forget()
     yield tmp_path / "here" / ".env"
-    server.client.cache_clear()
+    server.client.forget()
 
 
 def write(path: Path, values: dict[str, str]) -> None:

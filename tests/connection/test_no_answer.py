@@ -124,7 +124,7 @@ def test_each_failing_proxy_and_bundle_is_named_by_its_variable(
         with monkeypatch.context() as patch:
             for name, value in environ.items():
                 patch.setenv(name, value)
-            server.client.cache_clear()
+            server.client.forget()
             text = call("list_infrastructure").text
         assert "hunter2" not in text
         assert len(text) <= 400, text
@@ -163,5 +163,5 @@ def test_each_failing_proxy_and_bundle_is_named_by_its_variable(
     compare("proxies", texts)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HTTPS_PROXY", dead)
-    server.client.cache_clear()
+    server.client.forget()
     assert not call("list_infrastructure").is_error

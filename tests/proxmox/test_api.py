@@ -35,7 +35,7 @@ def point(call: Call, monkeypatch: Patch) -> Point:
 
     def point(url: str) -> str:
         monkeypatch.setenv("PROXMOX_URL", url)
-        server.client.cache_clear()
+        server.client.forget()
         answer = call("list_infrastructure")
         assert answer.is_error
         assert len(answer.text) <= 300

@@ -1,0 +1,310 @@
+"""Test several addresses in PROXMOX_URL, each of a node of one cluster, over real connections.
+
+The nodes are fakes with a state of their own, so a POST is counted where it was sent.
+"""
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from fakepve.pytest_plugin import _serve
+
+from src import server
+from src.cli import check
+from src.connection import addresses
+from src.lists import ask_nodes
+from src.power import action
+from src.proxmox import entry_nodes
+from tests.certificates import Authority
+from tests.cluster import Cluster, Row, drop, furnish
+from tests.conftest import Answer, Call, Patch, Start
+from tests.relay import Relay
+
+LISTS = ["list_infrastructure", "list_machines", "list_storage"]
+COUNTS = {"list_infrastructure": 3, "list_machines": 11, "list_storage": 8}
+START = {"vm_id": 106, "node": "pve2"}
+Connect = Callable[..., None]
+
+
+@pytest.fixture
+def nodes(_fakepve_pki: tuple[str, str]) -> Iterator[list[Cluster]]:
+    """Provide three nodes of the demo's cluster, each with its own address."""
+    options = {"user": "root@pam", "password": "secret", "time_scale": 0}
+    serving = [_serve(options, _fakepve_pki) for _ in range(3)]
+    nodes = [Cluster(each.pve) for each in serving]
+    for node in nodes:
+        furnish(node.pve)
+        node.pve.runner._shutdown_timeout = 0.1
+    yield nodes
+    for each in serving:
+        each.stop()
+
+
+@pytest.fixture
+def connect(configured: Row, monkeypatch: Patch) -> Connect:
+    """Set PROXMOX_URL to these addresses. A node stands for its own."""
+
+    def connect(*places: Cluster | str) -> None:
+        urls = [each if isinstance(each, str) else each.pve.url for each in places]
+        monkeypatch.setenv("PROXMOX_URL", ", ".join(urls))
+        server.client.forget()
+
+    return connect
+
+
+@pytest.fixture
+def impatient(monkeypatch: Patch) -> None:
+    """Let lists wait 1.6 s instead of 10, power actions 2 s, and one of their requests 0.5 s."""
+    monkeypatch.setattr(action, "LOOK_TIMEOUT", 2.0)
+    monkeypatch.setattr(entry_nodes, "CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 1.6)
+    monkeypatch.setattr(addresses, "ATTEMPT_TIMEOUT", 0.5)
+
+
+def is_whole(tool: str, answer: Answer) -> bool:
+    rows = answer.data[{"list_infrastructure": "nodes"}.get(tool, tool[5:].replace("age", "ages"))]
+    quiet = not any("did not answer" in note for note in answer.data["notes"])
+    return len(rows) == COUNTS[tool] and quiet
+
+
+@pytest.fixture(params=["refuses", "is silent", "is silent after TLS", "breaks off", "is another"])
+def dead(request: pytest.FixtureRequest, peer: Start, tmp_path: Any) -> str:
+    """Provide an address that accepts no request, or answers none."""
+    if request.param == "refuses":
+        relay = Relay(1)
+        relay.close()
+        return relay.url
+    if request.param == "is another":
+        return peer("", Authority(tmp_path).server())[0]
+    answer, tls = {
+        "is silent": (None, False),
+        "is silent after TLS": (None, True),
+        "breaks off": ("", True),
+    }[request.param]
+    return peer(answer, tls)[0]
+
+
+@pytest.mark.parametrize("tool", LISTS)
+def test_a_list_is_whole_if_the_first_address_does_not_answer(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None, dead: str, tool: str
+) -> None:
+    connect(dead, nodes[0])
+    first, second = call(tool), call(tool)
+    assert is_whole(tool, first)
+    assert is_whole(tool, second)
+    assert second.seconds < 1
+
+
+def test_a_start_is_sent_once_through_the_address_that_answers(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None, dead: str
+) -> None:
+    connect(dead, nodes[0])
+    assert call("start_machine", **START).data["changed"]
+    assert nodes[0].posts == ["/pve2/qemu/106/status/start"]
+    attention = call("list_infrastructure").data["attention"]
+    (line,) = (line for line in attention if dead in line)
+    assert line.startswith((f"{dead} does not answer (", f"{dead} cannot be used ("))
+    assert line.endswith(f"; asked through {nodes[0].pve.url}.")
+
+
+def test_an_address_is_asked_last_while_it_hangs_and_first_again_if_the_other_fails(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None
+) -> None:
+    relay = Relay(nodes[1].pve.port)
+    connect(nodes[0], relay.url)
+    nodes[0].delay = dict.fromkeys(["/nodes", "/cluster/resources", "/cluster/status"], 5)
+    assert call("list_machines").data["total"] == 11
+    nodes[0].sent.clear()
+    assert call("list_machines").data["total"] == 11
+    assert nodes[0].sent == []
+    nodes[0].delay.clear()
+    assert not any(
+        "asked through" in line for line in call("list_infrastructure").data["attention"]
+    )
+    nodes[0].sent.clear()
+    assert call("list_machines").data["total"] == 11
+    assert nodes[0].sent == []  # the one that answered last
+    relay.close()
+    assert call("list_machines").data["total"] == 11
+    assert nodes[0].sent
+
+
+@pytest.mark.parametrize("failure", ["drop", "hang", "595", "503", "500"])
+def test_a_post_that_may_have_been_sent_is_sent_to_no_other_address(
+    call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch, failure: str
+) -> None:
+    monkeypatch.setattr(action, "POWER_TIMEOUT", 1.0)
+    connect(*nodes)
+    path = "/nodes/pve2/qemu/106/status/start"
+    if failure == "hang":
+        nodes[0].delay[path] = 5
+    elif failure == "drop":
+        nodes[0].raw[path] = drop
+    else:
+        nodes[0].pve.fail("POST", path, int(failure), "No route to host")
+    assert call("start_machine", **START).is_error
+    assert [len(node.posts) for node in nodes] == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "rejects"), (403, "lacks"), (500, "broken"), (200, "not as a")]
+)
+def test_an_answer_leads_to_no_other_address(
+    call: Call, connect: Connect, nodes: list[Cluster], status: int, words: str
+) -> None:
+    async def respond(_: web.Request) -> web.Response:
+        if status == 200:
+            return web.Response(text="<html>Please log in</html>")
+        message = "broken (/nodes, Sys.Audit)"
+        return web.json_response({"data": None, "message": message}, status=status, reason="x")
+
+    paths = ("/nodes", "/cluster/resources", "/cluster/status")
+    nodes[0].raw = dict.fromkeys(paths, respond)
+    connect(*nodes)
+    for tool in LISTS:
+        assert words in call(tool).text
+    assert words in call("start_machine", **START).text
+    assert nodes[1].sent == nodes[2].sent == []
+
+
+def test_an_error_names_each_address_with_its_cause(
+    call: Call, connect: Connect, peer: Start, impatient: None
+) -> None:
+    refusing, silent = Relay(1), peer(None, True)[0]
+    refusing.close()
+    connect(refusing.url, silent)
+    for tool, given in (("list_machines", {}), ("start_machine", START)):
+        text = call(tool, **given).text
+        assert f"{refusing.url}: connection refused" in text
+        assert re.search(f"{silent}: (no answer|it accepts connections, but .*) within", text)
+        assert len(text) < 600
+
+
+@pytest.mark.parametrize("tool", LISTS)
+def test_a_list_is_whole_if_its_node_dies_meanwhile(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None, tool: str
+) -> None:
+    relay = Relay(nodes[0].pve.port)
+
+    async def die(_: web.Request) -> web.Response:
+        relay.close()
+        await asyncio.sleep(0.2)
+        return web.Response()
+
+    nodes[0].raw = {f"/nodes/pve2/{what}": die for what in ("qemu", "storage", "status")}
+    connect(relay.url, nodes[1])
+    assert is_whole(tool, call(tool))
+
+
+def test_no_list_has_answers_of_two_addresses(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None
+) -> None:
+    for number, node in enumerate(nodes):
+        for vm_id in (300 + number, 310 + number):
+            node.pve.add_vm(vm_id, f"only-{number}", node="pve2")
+        node.pve._random = Sometimes(number)
+        node.pve.flaky_network(drop_rate=0.5)
+    connect(*nodes)
+    for _ in range(10):
+        answer = call("list_machines")
+        if not answer.is_error:
+            ids = [each["vm_id"] for each in answer.data["machines"]]
+            assert len({vm_id % 10 for vm_id in ids if 300 <= vm_id < 400}) == 1
+
+
+class Sometimes(random.Random):
+    """Drop about half of the requests, always the same ones."""
+
+
+# --- A node that is cut off -----------------------------------------------------------
+
+
+def cut_off(node: Cluster) -> None:
+    """Let a node answer as one that has lost the others: no quorum, and they are offline."""
+
+    def status(rows: list[Row]) -> list[Row]:
+        return [row | ({"quorate": 0} if row["type"] == "cluster" else {}) for row in rows]
+
+    def offline(rows: list[Row]) -> list[Row]:
+        lost = ("pve2", "pve3")
+        return [
+            r | {"status": "offline"} if r.get("node") in lost and r["type"] == "node" else r
+            for r in rows
+        ]
+
+    node.edit |= {"/cluster/status": status, "/nodes": offline, "/cluster/resources": offline}
+
+
+@pytest.mark.parametrize("tool", LISTS)
+def test_a_node_that_is_cut_off_is_not_believed(
+    call: Call, connect: Connect, nodes: list[Cluster], tool: str
+) -> None:
+    cut_off(nodes[0])
+    connect(*nodes)
+    answer = call(tool)
+    assert is_whole(tool, answer)
+    assert "NO QUORUM" not in answer.text
+    nodes[0].sent.clear()
+    assert is_whole(tool, call(tool))
+    line = f"{nodes[0].pve.url} is cut off from the cluster (no quorum); asked through "
+    assert line in call("list_infrastructure").text
+
+
+@pytest.mark.parametrize("tool", ["start_machine", "stop_machine", "reboot_machine"])
+def test_a_power_action_goes_through_a_node_with_quorum(
+    call: Call, connect: Connect, nodes: list[Cluster], tool: str
+) -> None:
+    cut_off(nodes[0])
+    connect(*nodes)
+    machine = {"vm_id": 101 if tool != "start_machine" else 106, "node": "pve2"}
+    assert call(tool, **machine).data["changed"]
+    assert [len(node.posts) for node in nodes] in ([0, 1, 0], [0, 0, 1])
+
+
+def test_no_quorum_is_told_if_no_address_has_it(
+    call: Call, connect: Connect, nodes: list[Cluster]
+) -> None:
+    for node in nodes:
+        cut_off(node)
+    dead = Relay(1)
+    dead.close()
+    connect(*nodes, dead.url)
+    assert "NO QUORUM" in call("list_infrastructure").text
+    assert "no quorum" in call("reboot_machine", vm_id=100, node="pve1").text
+    assert not any(node.posts for node in nodes)
+
+
+# --- One address, and addresses of different clusters ---------------------------------
+
+
+def test_check_tells_each_address(
+    connect: Connect, nodes: list[Cluster], capfd: pytest.CaptureFixture[str]
+) -> None:
+    dead = Relay(1)
+    dead.close()
+
+    def checked(*places: Cluster | str) -> tuple[bool, str]:
+        connect(*places)
+        return check(["list_machines"]), capfd.readouterr().out
+
+    well, text = checked(*nodes[:2])
+    assert well
+    for node in nodes[:2]:
+        assert f"{node.pve.url} answered in " in text
+    assert text.count("a certificate for") == text.count(", its clock shows ") == 2
+    assert text.count("Cluster demo (pve1, pve2, pve3)") == 2
+    well, text = checked(dead.url, nodes[0])
+    assert not well
+    assert f"ERROR: Cannot talk to {dead.url}" in text
+    assert "11 machines" in text
+    nodes[2].pve.cluster_name = "other"
+    well, text = checked(nodes[0], nodes[2])
+    assert not well
+    assert "ERROR: the addresses in PROXMOX_URL are not of one cluster" in text
+    nodes[2].pve.cluster_name = "demo"
+    nodes[2].pve.add_node("pve9")
+    assert not checked(nodes[0], nodes[2])[0]
