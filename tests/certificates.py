@@ -3,6 +3,7 @@
 import ipaddress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,21 +14,37 @@ DAY = timedelta(days=1)
 
 
 class Authority:
-    """Make a cluster's CA like nearly all: from before 2026, without keyUsage."""
+    """Make a cluster's CA like nearly all: from before 2026, without keyUsage.
 
-    def __init__(self, folder: Path, cluster: str = "demo", begins: int = -1) -> None:
+    With a `company`, it is not Proxmox's own. With a `parent` it is an intermediate CA. Without
+    `identifiers`, OpenSSL can tell two CAs of one name only by their signatures.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cluster: str = "demo",
+        begins: int = -1,
+        company: str = "",
+        parent: Self | None = None,
+        identifiers: bool = True,
+    ) -> None:
         self.folder = folder
+        self.identifiers = identifiers
         parts = {NameOID.COMMON_NAME: "Proxmox Virtual Environment"}
         parts[NameOID.ORGANIZATIONAL_UNIT_NAME] = cluster
         parts[NameOID.ORGANIZATION_NAME] = "PVE Cluster Manager CA"
+        if company:
+            parts = {NameOID.COMMON_NAME: company}
         self.name = x509.Name([x509.NameAttribute(*part) for part in parts.items()])
         self.key = ec.generate_private_key(ec.SECP256R1())
+        signer = parent or self
         certificate = (
-            self._builder(self.name, self.key, begins)
+            signer._builder(self.name, self.key, begins)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-            .sign(self.key, hashes.SHA256())
+            .sign(signer.key, hashes.SHA256())
         )
-        self.path = str(folder / f"{cluster}-root-ca.pem")
+        self.path = str(folder / f"{company or cluster}-root-ca.pem")
         Path(self.path).write_bytes(certificate.public_bytes(PEM))
 
     def _builder(
@@ -35,7 +52,7 @@ class Authority:
     ) -> x509.CertificateBuilder:
         begin = datetime.now(UTC) + begins * DAY
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(name)
             .issuer_name(self.name)
@@ -43,9 +60,11 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(begin + 30 * DAY)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-            .add_extension(issuer(self.key.public_key()), False)
         )
+        if not self.identifiers:
+            return builder
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        return builder.add_extension(own, False).add_extension(issuer(self.key.public_key()), False)
 
     def server(
         self, host: str = "127.0.0.1", begins: int = -1, named: bool = True

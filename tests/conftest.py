@@ -20,6 +20,7 @@ from src import server
 from src.client import ProxmoxClient
 from src.config.settings import Settings
 from src.connection.route import BUNDLES
+from src.stdio import STDERR
 from tests.cluster import SECRET, Cluster, furnish
 
 
@@ -59,6 +60,7 @@ def _no_output_contains_the_secret(
 ) -> Iterator[None]:
     """Search stdout, stderr and logs of every test, and of its server processes."""
     yield
+    STDERR.drain(5)
     logged = (record.getMessage() for record in caplog.get_records("call"))
     assert SECRET not in "".join([*capfd.readouterr(), *logged])
 
@@ -196,3 +198,18 @@ def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
     end.set()
     for listener in listeners:
         listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def unanswering() -> Iterator[Any]:
+    """Provide an address that neither accepts nor refuses: its queue is full."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+        for filler in fillers:
+            filler.close()

@@ -71,7 +71,7 @@ class Settings:
         """
         if self.fixed.isdisjoint(names):
             return ""
-        return " The settings come from the environment: after changing one, restart the client."
+        return " The environment has the settings: restart the client after changing one."
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], file: EnvFile | None = None) -> Self:

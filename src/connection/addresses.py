@@ -41,6 +41,10 @@ class Entry:
     def hangs(self) -> bool:
         return self.hung > -math.inf
 
+    @property
+    def answers(self) -> bool:
+        return self.trouble in ("", CUT_OFF)
+
     def failed(self, error: NoAnswer) -> None:
         """Note that it did not answer."""
         what = "cannot be used" if "certificate" in error.reason else "does not answer"
@@ -54,7 +58,8 @@ class Entry:
             self.trouble, self.hung = "", -math.inf
 
 
-_only: ContextVar[Entry | None] = ContextVar("only", default=None)
+# The one entry to ask, and the seconds to connect to it.
+_only: ContextVar[tuple[Entry, float] | None] = ContextVar("only", default=None)
 
 
 class Addresses(BaseAdapter):
@@ -88,7 +93,8 @@ class Addresses(BaseAdapter):
     def current(self) -> Entry:
         """The entry that this thread's latest request went to, else the one to ask first."""
         latest: Entry = getattr(self._latest, "entry", self._first)
-        return _only.get() or latest
+        only = _only.get()
+        return only[0] if only else latest
 
     def in_order(self) -> list[Entry]:
         """Return the entries in the order in which to ask them."""
@@ -102,9 +108,12 @@ class Addresses(BaseAdapter):
             self._first = entry
 
     @contextmanager
-    def only(self, entry: Entry) -> Iterator[None]:
-        """Run a block whose requests all go to one entry, also in copies of the context."""
-        token = _only.set(entry)
+    def only(self, entry: Entry, connect: float = math.inf) -> Iterator[None]:
+        """Run a block whose requests all go to one entry, also in copies of the context.
+
+        Each must connect within so many seconds.
+        """
+        token = _only.set((entry, connect))
         try:
             yield
         finally:
@@ -115,13 +124,14 @@ class Addresses(BaseAdapter):
     ) -> requests.Response:
         check_request(request)
         if only := _only.get():
-            return self._through(only, request, options, math.inf)
+            entry, connect = only
+            return self._through(entry, request, options, math.inf, connect)
         entries = self.in_order()
         failures: list[NoAnswer] = []
         for number, entry in enumerate(entries, 1):
             share = time_share(len(entries) - number)
             try:
-                response = self._through(entry, request, options, share)
+                response = self._through(entry, request, options, share, share)
             except NoAnswer as error:
                 failures.append(error)
                 if not self.are_several:
@@ -136,9 +146,14 @@ class Addresses(BaseAdapter):
         raise from_none(failures)
 
     def _through(
-        self, entry: Entry, request: requests.PreparedRequest, options: Any, share: float
+        self,
+        entry: Entry,
+        request: requests.PreparedRequest,
+        options: Any,
+        share: float,
+        connect: float,
     ) -> requests.Response:
-        """Send a request to one entry. A GET is given `share` seconds, a POST to connect."""
+        """Send a request to one entry. A GET must be answered within `share` seconds."""
         self._latest.entry = entry
         if entry is not self.entries[0]:
             request = request.copy()
@@ -147,7 +162,7 @@ class Addresses(BaseAdapter):
         began = time.monotonic()
         limit = min(share, time_left()) if request.method == "GET" else time_left()
         with within(limit):
-            response = entry.transport.ask(request, share, **options)
+            response = entry.transport.ask(request, connect, **options)
         entry.answered(began)
         return response
 

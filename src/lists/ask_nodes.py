@@ -94,8 +94,10 @@ def ask_nodes(
     """
     if only is not None:
         check_target(only.replace(".", "-"))  # a full name is harmless: it is not found
-    with within(patience or LIST_TIMEOUT):
-        ask = partial(_ask_through_one, api, paths, cluster, only, progress)
+    patience = patience or LIST_TIMEOUT
+    waiting = progress and partial(_report, progress, patience)
+    with within(patience):
+        ask = partial(_ask_through_one, api, paths, cluster, only, waiting)
         return _through_best(api, ask) if api.addresses.are_several else ask()
 
 
@@ -104,7 +106,7 @@ def _ask_through_one(
     paths: Sequence[str],
     cluster: Mapping[str, Mapping[str, str]],
     only: str | None,
-    progress: Progress | None,
+    waiting: Callable[[int], None] | None,
     share: float = math.inf,
 ) -> Answers:
     """Ask through one address. Give up after `share` seconds if it answers nothing itself."""
@@ -133,10 +135,10 @@ def _ask_through_one(
         }
         everything = [*cluster_requests.values(), *asked.values()]
         ends = patience - share  # what is left of the time then
-        _wait(everything, progress, patience, ends)
+        _wait(everything, waiting, ends)
         answers = _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
         if ends > 0 and not answers.entry_failed:
-            _wait(everything, progress, patience)
+            _wait(everything, waiting)
             answers = _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
         return answers
     finally:
@@ -156,9 +158,11 @@ def _through_best(api: Api, ask: Callable[..., Answers]) -> Answers:
     for number, entry in enumerate(entries, 1):
         if number > 1 and time_left() <= 0:
             break
-        with addresses.only(entry):
+        share = time_share(len(entries) - number)
+        # A little earlier, so that a failure to connect is told as that.
+        with addresses.only(entry, connect=0.9 * share):
             try:
-                answers = ask(time_share(len(entries) - number))
+                answers = ask(share)
             except NoAnswer as error:
                 entry.failed(error)
                 failures.append(error)
@@ -227,18 +231,19 @@ def _ask(api: Api, node: str, path: str) -> Any:
 
 
 def _wait(
-    futures: Collection[Future[Any]],
-    progress: Progress | None,
-    patience: float,
-    ends: float = 0,
+    futures: Collection[Future[Any]], waiting: Callable[[int], None] | None, ends: float = 0
 ) -> None:
-    """Wait for all until `ends` seconds of `patience` are left. Report progress every second."""
+    """Wait for all until `ends` seconds are left, and report each second how many are missing."""
     pending = set(futures)
     while pending and (left := time_left() - max(0.0, ends)) > 0:
         pending = wait(pending, min(1.0, left)).not_done
-        if pending and progress:
-            waiting = f"waiting for {count(len(pending), 'more answer')}"
-            progress(round(patience - time_left()), round(patience), waiting)
+        if pending and waiting:
+            waiting(len(pending))
+
+
+def _report(progress: Progress, patience: float, missing: int) -> None:
+    done = patience - time_left()
+    progress(round(done), round(patience), f"waiting for {count(missing, 'more answer')}")
 
 
 def _result(future: Future[Any], api: Api, seconds: float, node: str = "") -> Any:

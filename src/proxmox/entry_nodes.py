@@ -44,13 +44,17 @@ def prefer_quorum(api: Api) -> None:
     first, *others = api.addresses.in_order()
     if not others:
         return
+    is_silent = False
     with within(min(CONNECT_TIMEOUT, time_left() / 2)):
         try:
             if quorate(api, first) is not False:
                 return
         except NoAnswer:
-            pass  # noted; another one may have quorum
-    if better := find_quorum(api, others):
+            is_silent = True
+    better = find_quorum(api, others)
+    if is_silent and not better:  # then one that may have no quorum is better than none
+        better = next((entry for entry in others if entry.answers), None)
+    if better:
         api.addresses.prefer(better)
 
 

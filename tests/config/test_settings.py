@@ -287,3 +287,41 @@ def test_every_tool_names_the_missing_variable_and_works_once_it_is_set(
         assert URL in call(tool, **arguments).text
     write(env_file, configured)
     assert not call("list_infrastructure").is_error
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "words"),
+    [
+        (TOKEN_SECRET, "wrong", "rejects the API token"),
+        (VERIFY, "true", "not trusted"),
+        (URL, "https://127.0.0.1:1", "connection refused"),
+    ],
+)
+def test_a_correction_in_the_env_file_counts_at_the_next_call(
+    configured: dict[str, str], call: Call, env_file: Path, name: str, wrong: str, words: str
+) -> None:
+    write(env_file, configured | {name: wrong})
+    text = call("list_machines").text
+    assert words in text
+    assert "restart the client" not in text
+    write(env_file, configured)
+    for tool in ("list_machines", "list_storage"):
+        assert not call(tool).is_error
+    client = server.client()
+    write(env_file, configured | {"OTHER": "x"})
+    assert server.client() is client  # with its open connections
+    env_file.unlink()
+    assert not call("list_machines").is_error
+    write(env_file, configured | {name: "${X}"})
+    assert f"{name} is ${{X}}" in call("list_machines").text
+
+
+def test_what_the_environment_sets_needs_a_restart(
+    configured: dict[str, str], call: Call, env_file: Path, monkeypatch: Patch
+) -> None:
+    for name, wrong in ((TOKEN_SECRET, "wrong"), (VERIFY, "true")):
+        monkeypatch.setenv(name, wrong)
+        write(env_file, {key: configured[key] for key in configured if key != name})
+        assert call("list_machines").text.endswith("restart the client after changing one.")
+        monkeypatch.delenv(name)
+        server.client.forget()

@@ -7,6 +7,7 @@ import asyncio
 import random
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,13 +72,25 @@ def is_whole(tool: str, answer: Answer) -> bool:
     return len(rows) == COUNTS[tool] and quiet
 
 
-@pytest.fixture(params=["refuses", "is silent", "is silent after TLS", "breaks off", "is another"])
-def dead(request: pytest.FixtureRequest, peer: Start, tmp_path: Any) -> str:
+DEATHS = (
+    "refuses",
+    "does not accept",
+    "is silent",
+    "is silent after TLS",
+    "breaks off",
+    "is another",
+)
+
+
+@pytest.fixture(params=DEATHS)
+def dead(request: pytest.FixtureRequest, peer: Start, tmp_path: Path, unanswering: Any) -> str:
     """Provide an address that accepts no request, or answers none."""
     if request.param == "refuses":
         relay = Relay(1)
         relay.close()
         return relay.url
+    if request.param == "does not accept":
+        return f"https://127.0.0.1:{unanswering[1]}"
     if request.param == "is another":
         return peer("", Authority(tmp_path).server())[0]
     answer, tls = {
@@ -131,6 +144,24 @@ def test_an_address_is_asked_last_while_it_hangs_and_first_again_if_the_other_fa
     relay.close()
     assert call("list_machines").data["total"] == 11
     assert nodes[0].sent
+
+
+def test_an_action_is_sent_elsewhere_if_its_address_dies_just_before(
+    call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch
+) -> None:
+    relay = Relay(nodes[0].pve.port)
+    connect(relay.url, nodes[1])
+    first = server.client().addresses.entries[0].transport
+    ask = first.ask
+
+    def die(request: Any, connect: float, **options: Any) -> Any:
+        if request.method == "POST":
+            relay.close()
+        return ask(request, connect, **options)
+
+    monkeypatch.setattr(first, "ask", die)
+    assert call("start_machine", **START).data["changed"]
+    assert [len(node.posts) for node in nodes] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("failure", ["drop", "hang", "595", "503", "500"])

@@ -105,12 +105,44 @@ def test_each_bad_certificate_is_named(
         "by the CA of another cluster": meet(authority.server(), other.path),
         "by a node's own certificate": meet(authority.server(), own),
     }
+    for identifiers in (True, False):
+        one, two = (Authority(tmp_path, identifiers=identifiers) for _ in range(2))
+        found[f"by another CA of that name, {identifiers}"] = meet(one.server(), two.path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", other.path)
     found["by a bundle of CAs"] = meet(authority.server(), "true")
     assert all(answer.is_error for answer in found.values())
     texts = {case: answer.text.replace(str(tmp_path), "/here") for case, answer in found.items()}
-    assert max(map(len, texts.values())) <= 360
+    assert max(map(len, texts.values())) <= 400
     compare("certificates", texts)
+
+
+def test_a_missing_intermediate_ca_is_named(
+    meet: Meet, authority: Authority, monkeypatch: Patch
+) -> None:
+    folder = authority.folder
+    root = Authority(folder, company="Company Root")
+    middle = Authority(folder, company="Company Servers", parent=root)
+    alone = middle.server()
+    both = copied(alone[0], folder / "chain.pem"), alone[1]
+    with Path(both[0]).open("ab") as chain:
+        chain.write(Path(middle.path).read_bytes())
+    assert not meet(both, root.path).is_error
+    found = {
+        "not sent, the root is known": meet(alone, root.path),
+        "not sent, the public CAs": meet(alone, "true"),
+        "sent, the CA of a cluster": meet(both, authority.path),
+        "sent, the public CAs": meet(both, "true"),
+    }
+    if not ssl.create_default_context().verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN:
+        for case, server in (("not sent", alone), ("sent", both)):
+            found[f"{case}, only the intermediate is known"] = meet(server, middle.path)
+    assert all(answer.is_error for answer in found.values())
+    texts = {case: answer.text.replace(str(folder), "/here") for case, answer in found.items()}
+    known = "only the intermediate is known"
+    shared = {case: text for case, text in texts.items() if known not in case}
+    compare("intermediates", shared)
+    for case in texts.keys() - shared.keys():
+        assert "an intermediate CA, but not the root CA that signed it. Add" in texts[case]
 
 
 @pytest.mark.parametrize("ca", ["true", "a path"])

@@ -106,21 +106,6 @@ def test_a_tls_handshake_may_take_longer_than_the_connection(
 # --- A name with several addresses ----------------------------------------------------
 
 
-@pytest.fixture
-def unanswering() -> Iterator[Any]:
-    """Provide an address that neither accepts nor refuses: its queue is full."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield listener.getsockname()
-        for filler in fillers:
-            filler.close()
-
-
 @pytest.mark.parametrize("order", ["sdr", "drs", "rds"])
 def test_a_dead_address_of_a_name_is_not_waited_for(
     call: Call, through: Through, unanswering: Any, monkeypatch: Patch, order: str
