@@ -7,6 +7,7 @@ median; runs that are compared take turns. Tools are called over stdio.
 import asyncio
 import json
 import shutil
+import socket
 import statistics
 import sys
 import time
@@ -163,6 +164,18 @@ def measure_lists(environ: dict[str, str]) -> tuple[list[Row], Bars, float]:
     return rows, [("lists of 16 nodes and 400 machines, ms", bars)], machines
 
 
+def measure_failover(environ: dict[str, str]) -> list[Row]:
+    """Compare one address with two of which the first refuses connections."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dead = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    url = environ["PROXMOX_URL"]
+    both = environ | {"PROXMOX_URL": f"{dead}, {url}"}
+    with Server(COMMAND, environ) as one, Server(COMMAND, both) as two:
+        alone, other = timed(*(partial(call, each, "list_machines") for each in (one, two)))
+    what = f"the first of two addresses is down: {other * MS:.0f} ms"
+    return [f"{what} | one address: {alone * MS:.0f} ms | {other / alone:.2f} times | 1.1"]
+
+
 def measure_growth(environ: dict[str, str], small: float) -> list[Row]:
     with Server(COMMAND, environ) as server:
         (large,) = timed(partial(call, server, "list_machines"))
@@ -239,6 +252,7 @@ def main() -> None:
         start_rows, start_bars = measure_start(environ)
         list_rows, list_bars, small = measure_lists(environ)
         rows += start_rows + measure_container(environ) + list_rows
+        rows += measure_failover(environ)
         power_rows = measure_power(environ) + measure_texts(environ)
     with in_a_process(32, 2500, DELAY) as environ:
         rows += measure_growth(environ, small)
