@@ -41,6 +41,8 @@ class Relay:
             server = socket.socket()  # a test may change how names are resolved
             server.connect(("127.0.0.1", self._target))
             self._pairs.append((client, server))
+            if self._listener.fileno() < 0:  # closed meanwhile
+                client.close()
             for pair in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=pair, daemon=True).start()
 

@@ -53,13 +53,17 @@ class Answers:
         return lost - self.by_node().keys()
 
     @property
-    def entry_failed(self) -> bool:
-        """Whether the address that was asked is the cause of what is missing."""
-        own = [error for error in self.cluster_errors.values() if isinstance(error, NoAnswer)]
-        lost = [error for error in self.errors.values() if isinstance(error, NoAnswer)]
-        broken = [error for error in lost if error.code != "timeout"]
-        nothing = bool(lost) and not self.live and len(lost) == len(self.errors)
-        return bool(own or broken) or nothing
+    def entry_error(self) -> NoAnswer | None:
+        """What failed at the address that was asked, not at a node behind it."""
+        behind = [error for error in self.errors.values() if error.code != "timeout"]
+        errors = [*self.cluster_errors.values(), *behind]
+        return next((error for error in errors if isinstance(error, NoAnswer)), None)
+
+    @property
+    def is_poor(self) -> bool:
+        """Whether another address may answer better: this one failed, or every node behind it."""
+        silent = [error for error in self.errors.values() if isinstance(error, NoAnswer)]
+        return self.entry_error is not None or bool(silent and not self.live)
 
     @property
     def completeness(self) -> int:
@@ -137,7 +141,7 @@ def _ask_through_one(
         ends = patience - share  # what is left of the time then
         _wait(everything, waiting, ends)
         answers = _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
-        if ends > 0 and not answers.entry_failed:
+        if ends > 0 and not answers.is_poor:
             _wait(everything, waiting)
             answers = _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
         return answers
@@ -168,7 +172,9 @@ def _through_best(api: Api, ask: Callable[..., Answers]) -> Answers:
                 failures.append(error)
                 continue
         found.append((entry, answers))
-        if not answers.entry_failed:
+        if answers.entry_error:
+            entry.failed(answers.entry_error)
+        if not answers.is_poor:
             break
     if not found:
         raise from_none(failures)

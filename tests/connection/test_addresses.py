@@ -229,6 +229,8 @@ def test_a_list_is_whole_if_its_node_dies_meanwhile(
     nodes[0].raw = {f"/nodes/pve2/{what}": die for what in ("qemu", "storage", "status")}
     connect(relay.url, nodes[1])
     assert is_whole(tool, call(tool))
+    line = f"{relay.url} does not answer (connection refused); asked through {nodes[1].pve.url}."
+    assert line in call("list_infrastructure").data["attention"]
 
 
 def test_no_list_has_answers_of_two_addresses(
