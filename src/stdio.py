@@ -17,7 +17,7 @@ class Stdin(io.BufferedReader):
 
     def read1(self, size: int = -1) -> bytes:
         data = super().read1(size)
-        self.received = self.received or bool(data)
+        self.received = self.received or bool(data.strip())
         return data
 
     def fileno(self) -> int:
@@ -92,8 +92,12 @@ def _written(text: str) -> str:
             return "it is closed"
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or "it is closed"
+    except BrokenPipeError:
+        return "nobody reads it any more"
+    except OSError as error:
+        return f"of an error: {error.strerror}"
+    except ValueError:
+        return "it is closed"
     return ""
 
 

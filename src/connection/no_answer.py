@@ -177,7 +177,7 @@ def unanswered(
     facts = {
         # The text of a bad URL may contain a password.
         "reason": "its URL is wrong" if isinstance(error, BAD_PROXY_URL) else _reason(root, number),
-        "seconds": f"{seconds:.0f}",
+        "seconds": f"{max(1, seconds):.0f}",
         "proxy": route.proxy_variable,
         "no_proxy": route.no_proxy_variable,
         "host": route.address.host,
@@ -211,9 +211,10 @@ def _specific(words: tuple[str, ...], route: Route, node: str) -> tuple[str, ...
     if words == NO_ANSWER and node:
         return SILENT_NODE
     cause, advice = words
+    is_refused = words in (NO_LISTENER, LOOPBACK)
     if words in DOWN and len(route.settings.addresses) == 1 and not route.proxy_variable:
         advice = advice.removesuffix(".") + ANY_NODE
-    if words in (NO_LISTENER, NO_CONNECTION, NO_TLS) and route.address.port is None:
+    if (is_refused or words in (NO_CONNECTION, NO_TLS)) and route.address.port is None:
         advice += NO_PORT
     return cause, advice
 

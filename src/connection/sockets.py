@@ -2,10 +2,14 @@
 
 import errno
 import os
+import re
 import selectors
 import socket
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from queue import Empty, Queue
 from typing import Any
 
 from urllib3.connection import HTTPSConnection
@@ -31,6 +35,10 @@ class Dialog(threading.local):
     handshake_ends = 0.0
     ends = 0.0
     connecting = False
+
+    def time_left(self) -> float:
+        """Return the seconds in which the answer must be here."""
+        return self.ends - time.monotonic()
 
 
 def _clocks() -> tuple[float, float]:
@@ -60,45 +68,52 @@ class Connection(HTTPSConnection):
 
     dialog: Dialog
     trust: Trust
-    preferred: dict[str, Any]  # by name: the address that accepted a connection last
+    order: dict[Any, int]  # by IP address: the lower, the earlier it is tried
     opened = 0.0
     used = (0.0, 0.0)
+    untried: Sequence[Any] = ()  # what is left of a name's addresses
+    ip: Any = None
 
     @property
     def is_connected(self) -> bool:
         return super().is_connected and self.trust.covers(self.opened, self.used)
 
     def connect(self) -> None:
-        self.dialog.connecting, late = True, False
+        """Connect and complete the handshake, with the next of a name's addresses if it hangs."""
+        self.dialog.connecting = True
+        host, port = self._dns_host.strip("[]"), self.port
+        found = resolve(host, port, self.timeout)
+        self.untried = sorted(found, key=lambda each: self.order.get(each[-1], 0))
+        while self.untried:
+            with suppress(TimeoutError):
+                super().connect()
+                self.opened, self.used = time.monotonic(), _clocks()
+                self.order[self.ip] = -1
+                return
+            self.order[self.ip] = 1  # it accepts connections, and hangs
+        raise HandshakeTimeout(self, "TLS")
+
+    def _new_conn(self) -> socket.socket:
+        late = False
         try:
-            super().connect()
+            sock, index = first_to_accept(self.untried, self.timeout, self.socket_options)
         except TimeoutError:
             late = True  # raised below, where no other exception hides it
         if late:
-            raise HandshakeTimeout(self, "TLS")
-        self.opened, self.used = time.monotonic(), _clocks()
-
-    def _new_conn(self) -> socket.socket:
-        host, port = self._dns_host.strip("[]"), self.port
-        found = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
-        found.sort(key=lambda each: each[-1] != self.preferred.get(host))
-        late = False
-        try:
-            sock = first_to_accept(found, self.timeout, self.socket_options)
-        except TimeoutError:
-            late = True
-        if late:
             raise ConnectTimeoutError(self, "TCP")
-        self.preferred[host] = sock.getpeername()
-        sock.settimeout(max(0.01, self.dialog.handshake_ends - time.monotonic()))
+        self.ip = self.untried[index][-1]
+        self.untried = [each for each in self.untried if each[-1] != self.ip]
+        left = self.dialog.handshake_ends - time.monotonic()
+        sock.settimeout(max(0.01, left / (len(self.untried) + 1)))
         return sock
 
     def request(self, *args: Any, **options: Any) -> None:
+        if time.monotonic() >= self.dialog.ends:  # a name may have taken long to resolve
+            raise ConnectTimeoutError(self, "late")
         self.dialog.connecting = False
         super().request(*args, **options)
 
     def getresponse(self) -> Any:
-        self.timeout = max(0.01, self.dialog.ends - time.monotonic())
         response = super().getresponse()
         self.used = _clocks()
         return response
@@ -106,30 +121,53 @@ class Connection(HTTPSConnection):
 
 def connection_class(dialog: Dialog, trust: Trust) -> type[Connection]:
     """Return the class of all connections to one address of PROXMOX_URL."""
-    own = {"dialog": dialog, "trust": trust, "preferred": {}}
+    own = {"dialog": dialog, "trust": trust, "order": {}}
     return type("ConnectionToAddress", (Connection,), own)
 
 
-def first_to_accept(found: list[Any], timeout: Any, options: Any) -> socket.socket:
-    """Return a socket that is connected to the first of the addresses that accepts.
+def resolve(host: str, port: int, timeout: Any) -> list[Any]:
+    """Return the addresses of a name. Raises gaierror, also if no DNS server answers in time."""
+    answer: Queue[Any] = Queue()
+
+    def ask() -> None:
+        try:
+            answer.put(socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answer.put(error)
+
+    if re.fullmatch(r"[\d.]+|.*:.*", host):  # an IP address, which nobody need be asked for
+        ask()
+    else:
+        threading.Thread(target=ask, daemon=True).start()
+    try:
+        found = answer.get(timeout=timeout)
+    except Empty:
+        raise socket.gaierror(socket.EAI_AGAIN, "no DNS server answers") from None
+    if isinstance(found, Exception):
+        raise found
+    return list(found)
+
+
+def first_to_accept(found: Sequence[Any], timeout: Any, options: Any) -> tuple[socket.socket, int]:
+    """Return a socket that is connected to the first of the addresses that accepts, and its index.
 
     Each has HEAD_START before the next is tried beside it. Raises TimeoutError, or the
     OSError of the last one if all fail.
     """
     ends = time.monotonic() + timeout
-    waiting, error = list(found), OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    waiting, error = list(enumerate(found)), OSError(errno.EADDRNOTAVAIL, "no address")
     with selectors.DefaultSelector() as pending:
         try:
             while waiting or pending.get_map():
                 if waiting:
-                    error = _begin(waiting.pop(0), options, pending) or error
+                    error = _begin(*waiting.pop(0), options, pending) or error
                 turn = time.monotonic() + HEAD_START if waiting else ends
                 while pending.get_map() and (left := min(turn, ends) - time.monotonic()) > 0:
                     for key, _ in pending.select(left):
                         sock: Any = pending.unregister(key.fileobj).fileobj
                         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                         if not code:
-                            return sock  # type: ignore[no-any-return]
+                            return sock, key.data
                         error = OSError(code, os.strerror(code))
                         sock.close()
                         turn = 0
@@ -141,7 +179,9 @@ def first_to_accept(found: list[Any], timeout: Any, options: Any) -> socket.sock
     raise error
 
 
-def _begin(address: Any, options: Any, pending: selectors.BaseSelector) -> OSError | None:
+def _begin(
+    index: int, address: Any, options: Any, pending: selectors.BaseSelector
+) -> OSError | None:
     """Begin to connect to one address, or return why that fails at once."""
     family, kind, protocol, _, where = address
     try:
@@ -158,5 +198,5 @@ def _begin(address: Any, options: Any, pending: selectors.BaseSelector) -> OSErr
     except OSError as error:
         sock.close()
         return error
-    pending.register(sock, selectors.EVENT_WRITE)
+    pending.register(sock, selectors.EVENT_WRITE, index)
     return None

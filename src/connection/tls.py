@@ -1,13 +1,14 @@
 """TLS: the context of all connections, and what the server says of itself."""
 
 import os
-import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from src.connection.sockets import first_to_accept, resolve
 
 # A certificate as ssl describes it: "subject", "issuer", "subjectAltName", "notAfter".
 Certificate = dict[str, Any]
@@ -31,11 +32,15 @@ class Peer:
         return cls(sock.version() or "", tuple(names), expires)
 
 
-def tls_context(verify: bool | str, on_handshake: Callable[[str, Peer], None]) -> ssl.SSLContext:
+def tls_context(
+    verify: bool | str,
+    on_handshake: Callable[[str, Peer], None],
+    time_left: Callable[[], float],
+) -> ssl.SSLContext:
     """Return the context for all connections of a client.
 
-    Calls `on_handshake` with the host and the Peer after each handshake. Raises OSError if the CAs
-    cannot be read.
+    Calls `on_handshake` with the host and the Peer after each handshake. What is received must
+    be here within `time_left`, all of it. Raises OSError if the CAs cannot be read.
     """
     if verify is False:
         context = _unverified()
@@ -52,6 +57,13 @@ def tls_context(verify: bool | str, on_handshake: Callable[[str, Peer], None]) -
         def do_handshake(self, block: bool = False) -> None:
             super().do_handshake(block)
             on_handshake(str(self.server_hostname), Peer.of(self))
+
+        def recv_into(self, *args: Any, **options: Any) -> int:
+            """Receive some bytes. The time-out of a socket would begin anew with each of them."""
+            if (left := time_left()) <= 0:
+                raise TimeoutError
+            self.settimeout(left)
+            return super().recv_into(*args, **options)
 
     context.sslsocket_class = Socket
     return context
@@ -75,10 +87,9 @@ def presented_by(host: str, port: int, timeout: float) -> list[Certificate]:
     Nothing is verified and nothing but the handshake is sent. Returns none if that fails.
     """
     try:
-        with (
-            socket.create_connection((host, port), timeout) as plain,
-            _unverified().wrap_socket(plain, server_hostname=host.rstrip(".")) as tls,
-        ):
+        plain, _ = first_to_accept(resolve(host, port, timeout), timeout, ())
+        plain.settimeout(timeout)
+        with plain, _unverified().wrap_socket(plain, server_hostname=host.rstrip(".")) as tls:
             # Python 3.13 has a public method, which returns bytes that it cannot read.
             chain: Any = getattr(getattr(tls, "_sslobj", None), "get_unverified_chain", list)()
             return [dict(certificate.get_info()) for certificate in chain or ()]

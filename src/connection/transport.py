@@ -88,7 +88,9 @@ class Transport(HTTPAdapter):
             if self._tls is None or version != self._version:
                 self.proxy_manager.clear()
                 try:
-                    self._tls = tls_context(self.route.verify, self._on_handshake)
+                    self._tls = tls_context(
+                        self.route.verify, self._on_handshake, self._dialog.time_left
+                    )
                 except (OSError, ValueError):
                     raise self.route.tls_unavailable() from None
                 self._version = version
@@ -106,11 +108,12 @@ class Transport(HTTPAdapter):
         A GET is repeated while a proxy has too many requests. Raises NoAnswer, or another
         ProxmoxError if something else than Proxmox answers.
         """
+        began = time.monotonic()
         if not self._slots.acquire(timeout=min(max(time_left(), 0), READ_TIMEOUT)):
             raise too_late()
         try:
             ends = time.monotonic() + min(READ_TIMEOUT, time_left())
-            response = self._attempt(request, connect, ends, options)
+            response = self._attempt(request, connect, began, ends, options)
             pause = FIRST_PAUSE
             while request.method == "GET" and response.status_code in BUSY:
                 # Retry-After is in whole seconds, and meant for who asks once.
@@ -119,15 +122,20 @@ class Transport(HTTPAdapter):
                     break
                 time.sleep(wait)
                 pause = min(2 * pause, MAX_PAUSE)
-                response = self._attempt(request, connect, ends, options)
+                response = self._attempt(request, connect, began, ends, options)
         finally:
             self._slots.release()
         return self._checked(response)
 
     def _attempt(
-        self, request: requests.PreparedRequest, connect: float, ends: float, options: Any
+        self,
+        request: requests.PreparedRequest,
+        connect: float,
+        asked: float,
+        ends: float,
+        options: Any,
     ) -> requests.Response:
-        """Send the request once. Raises NoAnswer."""
+        """Send the request once, which was `asked` for then. Raises NoAnswer."""
         began = time.monotonic()
         left = ends - began
         if left <= 0:
@@ -142,7 +150,7 @@ class Transport(HTTPAdapter):
             _ = response.content  # read it before another request takes the slot
         except OSError as error:  # requests raises nothing else
             self._trust.withdraw()
-            seconds, sent = time.monotonic() - began, not self._dialog.connecting
+            seconds, sent = time.monotonic() - asked, not self._dialog.connecting
             node = NODE_PATH.search(request.url or "")
             raise unanswered(error, self.route, seconds, node[1] if node else "", sent) from None
         self.date = response.headers.get("Date", "")

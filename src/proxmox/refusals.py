@@ -14,7 +14,7 @@ from src.models import Machine
 from src.proxmox.rights import grant
 
 NO_TICKET = "No ticket"  # what Proxmox says if there is no header Authorization
-TOKEN = ("PROXMOX_USER", "PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET")
+TOKEN = ("PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET")
 CURES = {  # for Proxmox's words that do not say what to do
     "no quorum": "Call list_infrastructure: a start needs a majority of the nodes online.",
     "RPCEnvironment init": "The node's cluster file system (pmxcfs) is not running: run "

@@ -43,21 +43,18 @@ def through(demo: Cluster, configured: Any, monkeypatch: Patch) -> Iterator[Thro
 
 
 class Clocks(SimpleNamespace):
-    """Stand in for the module `time`, ahead of the real one: awake, or after a laptop's sleep."""
+    """Both clocks, ahead of the real ones: after a while awake, or after a laptop's sleep."""
 
     awake = asleep = 0.0
 
-    def monotonic(self) -> float:
-        return time.monotonic() + self.awake
-
-    def time(self) -> float:
-        return time.time() + self.awake + self.asleep
+    def __call__(self) -> tuple[float, float]:
+        return time.monotonic() + self.awake, time.time() + self.awake + self.asleep
 
 
 @pytest.fixture
 def clocks(monkeypatch: Patch) -> Clocks:
     clocks = Clocks()
-    monkeypatch.setattr(sockets, "time", clocks)
+    monkeypatch.setattr(sockets, "_clocks", clocks)
     return clocks
 
 
@@ -129,7 +126,7 @@ def test_a_dead_address_of_a_name_is_not_waited_for(
     relay.reset()
     answer = call("list_machines")
     assert is_whole(answer)
-    assert {given[0][-1] for given in slow} == {places["d"]}
+    assert {given[1][-1] for given in slow} == {places["d"]}
 
 
 def test_a_name_without_an_address_that_accepts_is_an_error(
