@@ -11,6 +11,7 @@ from src.client import ProxmoxClient
 from src.config.env_file import EnvFile
 from src.config.settings import Settings, describe, read_settings
 from src.connection.addresses import Entry
+from src.connection.deadline import LIST_TIMEOUT, within
 from src.connection.tls import Peer
 from src.errors import ProxmoxError
 from src.foreign import some_of
@@ -125,7 +126,7 @@ def _connection(client: ProxmoxClient, clusters: dict[str, str]) -> Iterator[str
     entries = client.addresses.entries
     for entry in entries:
         try:
-            with client.addresses.only(entry):
+            with client.addresses.only(entry), within(LIST_TIMEOUT):
                 yield from _address(client, entry)
                 clusters[entry.url] = client.get_cluster() if len(entries) > 1 else ""
         except ProxmoxError as error:

@@ -4,6 +4,8 @@ It knows nothing of MCP, and contacts nothing before the first call. Sizes are i
 is a fraction from 0 to 1, times are in seconds. A value that Proxmox does not report is None.
 """
 
+from functools import partial
+
 from proxmoxer import ProxmoxAPI  # type: ignore[import-untyped]
 
 from src.config.settings import Settings
@@ -30,7 +32,7 @@ from src.models import (
 from src.power.action import Cancelled, switch
 from src.power.guest import find_machine, read_state
 from src.proxmox.api import Api, check_target
-from src.proxmox.entry_nodes import probe
+from src.proxmox.entry_nodes import probe, quorate
 from src.proxmox.rights import Rights, read_rights
 from src.proxmox.rows import read_cluster, read_node, read_node_resources, text
 
@@ -56,6 +58,7 @@ class ProxmoxClient:
             proxies=dict(route.proxies),
         )
         self._api = Api(proxmox, self.addresses)
+        self.addresses.identify = partial(quorate, self._api)
 
     def get_version(self) -> str:
         """Return Proxmox VE's version, such as "8.4.21".

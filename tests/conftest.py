@@ -167,19 +167,23 @@ def peer(_fakepve_pki: tuple[str, str]) -> Iterator[Start]:
     listeners: list[socket.socket] = []
 
     def serve(listener: Any, raw: bytes | None, tls: Any, sent: list[bytes]) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         if tls:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(*(_fakepve_pki if tls is True else tls))
+
+        def answer(connection: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                if tls:
+                    connection = context.wrap_socket(connection, server_side=True)
+                    sent.append(connection.recv(65536))
+                if raw is None:
+                    end.wait(5)
+                connection.sendall(raw or b"")
+            connection.close()
+
         with contextlib.suppress(OSError), listener:
             while connection := listener.accept()[0]:
-                with contextlib.suppress(OSError):
-                    if tls:
-                        connection = context.wrap_socket(connection, server_side=True)
-                        sent.append(connection.recv(65536))
-                    if raw is None:
-                        end.wait(5)
-                    connection.sendall(raw or b"")
-                connection.close()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
 
     def start(answer: str | None, tls: Any = True) -> tuple[str, list[bytes]]:
         raw = answer

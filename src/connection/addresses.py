@@ -3,22 +3,32 @@
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from requests.adapters import BaseAdapter
 
 from src.config.settings import Settings
 from src.connection.deadline import ATTEMPT_TIMEOUT, READ_TIMEOUT, time_left, within
-from src.connection.no_answer import NoAnswer, from_none
+from src.connection.no_answer import NoAnswer, from_none, of_another_cluster
 from src.connection.route import Route
 from src.connection.transport import Transport, check_request
 
 CUT_OFF = "is cut off from the cluster (no quorum)"
+
+
+class Cluster(NamedTuple):
+    """What an address says of its cluster. The name may be unknown or missing."""
+
+    name: str | None
+    nodes: frozenset[str]
+
+    def is_same(self, other: "Cluster") -> bool:
+        return bool(self.nodes & other.nodes) and self.name == other.name
 
 
 @dataclass(eq=False)
@@ -26,12 +36,16 @@ class Entry:
     """One address, and how it fared. Any of them answers for the whole cluster.
 
     `trouble` is what is wrong with it, "" since its last answer. `hung` is when it left a
-    request unanswered: it is asked last until it answers a later one.
+    request unanswered: it is asked last until it answers a later one. `cluster` is None until
+    it is known; an address of another cluster `is_stranger`.
     """
 
     transport: Transport
     trouble: str = ""
     hung: float = -math.inf
+    last_answer: float = -math.inf
+    cluster: Cluster | None = None
+    is_stranger: bool = False
 
     @property
     def url(self) -> str:
@@ -54,7 +68,8 @@ class Entry:
 
     def answered(self, began: float) -> None:
         """Note an answer to a request that began then."""
-        if began >= self.hung:
+        self.last_answer = time.monotonic()
+        if began >= self.hung and not self.is_stranger:
             self.trouble, self.hung = "", -math.inf
 
 
@@ -76,6 +91,8 @@ class Addresses(BaseAdapter):
         self.settings = settings
         routes = [Route.to(address, settings) for address in settings.addresses]
         self.entries = [Entry(Transport(route)) for route in routes]
+        # Finds out the cluster of an entry, and raises NoAnswer.
+        self.identify: Callable[[Entry], object] | None = None
         self._first = self.entries[0]
         self._lock = threading.Lock()
         self._latest = threading.local()
@@ -100,7 +117,8 @@ class Addresses(BaseAdapter):
         """Return the entries in the order in which to ask them."""
         with self._lock:
             first = self._first
-        return sorted(self.entries, key=lambda each: (each.hangs, each is not first))
+        ours = [entry for entry in self.entries if not entry.is_stranger]
+        return sorted(ours, key=lambda each: (each.hangs, each is not first))
 
     def prefer(self, entry: Entry) -> None:
         """Ask this one first from now on."""
@@ -119,6 +137,34 @@ class Addresses(BaseAdapter):
         finally:
             _only.reset(token)
 
+    def recognize(self, entry: Entry) -> None:
+        """Raise NoAnswer if the entry is of another cluster, or does not answer.
+
+        Two clusters may have a machine of the same id, and nodes of the same name. Asks each
+        entry once, if there are several.
+        """
+        if not self.are_several or self.identify is None:
+            return
+        if entry.cluster is None:
+            self.identify(entry)
+        if entry.is_stranger:
+            raise of_another_cluster(entry.transport.route)
+
+    def belongs_to(self, entry: Entry, cluster: Cluster) -> None:
+        """Note the cluster of an entry, and whether it is another one than that of the others."""
+        with self._lock:
+            others = [each for each in self.entries if each is not entry and each.cluster]
+            ours = [each.cluster for each in others if each.cluster and not each.is_stranger]
+            entry.cluster = cluster
+            entry.is_stranger = bool(ours) and not cluster.is_same(ours[0])
+            if entry.is_stranger:
+                entry.trouble = f"is of another cluster ({cluster.name or 'no name'})"
+
+    def strangers(self) -> list[NoAnswer]:
+        """Return an error for each address of another cluster, which is not asked."""
+        routes = [entry.transport.route for entry in self.entries if entry.is_stranger]
+        return [of_another_cluster(route) for route in routes]
+
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, **options: Any
     ) -> requests.Response:
@@ -130,20 +176,30 @@ class Addresses(BaseAdapter):
         failures: list[NoAnswer] = []
         for number, entry in enumerate(entries, 1):
             share = time_share(len(entries) - number)
+            is_sent = False
             try:
+                with within(min(share, time_left())):
+                    self.recognize(entry)
+                is_sent = True
                 response = self._through(entry, request, options, share, share)
             except NoAnswer as error:
                 failures.append(error)
                 if not self.are_several:
                     raise
-                entry.failed(error)
-                if request.method == "POST" and error.code != "refused":
+                if entry.is_stranger:
+                    failures.pop()  # it is told below
+                else:
+                    entry.failed(error)
+                if request.method == "POST" and is_sent and error.code != "refused":
                     break
             else:
                 if number > 1:
                     self.prefer(entry)
                 return response
-        raise from_none(failures)
+        failure = from_none([*failures, *self.strangers()])
+        if request.method == "POST" and not is_sent:
+            failure.code = "refused"
+        raise failure
 
     def _through(
         self,

@@ -149,6 +149,15 @@ def from_none(failures: list[NoAnswer]) -> NoAnswer:
     return NoAnswer(causes, advice, [*sent, *failures][0].code, failures[0].reason)
 
 
+def of_another_cluster(route: Route) -> NoAnswer:
+    return NoAnswer(
+        f"{route.address.url} is of another cluster than the other addresses",
+        "Remove it from PROXMOX_URL.",
+        "refused",
+        "it is of another cluster",
+    )
+
+
 def unanswered(
     error: OSError, route: Route, seconds: float, node: str = "", sent: bool = True
 ) -> ProxmoxError:
@@ -237,9 +246,11 @@ def _reason(root: BaseException, number: int | None) -> str:
     return said.replace("_", " ").lower() or "the connection broke"
 
 
-def too_slow(route: Route, seconds: float, node: str = "") -> ProxmoxError:
+def too_slow(route: Route, seconds: float, node: str = "") -> NoAnswer:
     """Say that a list did not wait any longer for an answer."""
-    return unanswered(requests.Timeout(), route, seconds, node)
+    cause, advice = _specific(NO_ANSWER, route, node)
+    words = cause.format(seconds=f"{max(1, seconds):.0f}"), advice
+    return _no_answer(route, words, "timeout", node)
 
 
 def _root_cause(error: BaseException) -> BaseException:

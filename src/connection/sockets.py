@@ -8,8 +8,8 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from queue import Empty, Queue
 from typing import Any
 
 from urllib3.connection import HTTPSConnection
@@ -127,25 +127,22 @@ def connection_class(dialog: Dialog, trust: Trust) -> type[Connection]:
 
 def resolve(host: str, port: int, timeout: Any) -> list[Any]:
     """Return the addresses of a name. Raises gaierror, also if no DNS server answers in time."""
-    answer: Queue[Any] = Queue()
+    answer: Future[list[Any]] = Future()
 
     def ask() -> None:
         try:
-            answer.put(socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM))
+            found = socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
+            answer.set_result(list(found))
         except (OSError, UnicodeError) as error:
-            answer.put(error)
+            answer.set_exception(error)
 
     if re.fullmatch(r"[\d.]+|.*:.*", host):  # an IP address, which nobody need be asked for
         ask()
     else:
         threading.Thread(target=ask, daemon=True).start()
-    try:
-        found = answer.get(timeout=timeout)
-    except Empty:
-        raise socket.gaierror(socket.EAI_AGAIN, "no DNS server answers") from None
-    if isinstance(found, Exception):
-        raise found
-    return list(found)
+    with suppress(TimeoutError):
+        return answer.result(timeout)
+    raise socket.gaierror(socket.EAI_AGAIN, "no DNS server answers")
 
 
 def first_to_accept(found: Sequence[Any], timeout: Any, options: Any) -> tuple[socket.socket, int]:

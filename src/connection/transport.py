@@ -1,6 +1,7 @@
 """The way out to one address: what may be sent, how many requests at once, deadlines, TLS."""
 
 import logging
+import math
 import random
 import re
 import ssl
@@ -54,11 +55,17 @@ class Transport(HTTPAdapter):
         self.route = route
         self.peer: Peer | None = None
         self.date = ""
+        self._refused = -math.inf  # when there last were too many requests
         # urllib3's own limit would let a request wait past its deadline.
         self._slots = threading.BoundedSemaphore(MAX_REQUESTS)
         self._tls: ssl.SSLContext | None = None
         self._version: tuple[int, int] | None = None
         self._tls_lock = threading.Lock()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has too many requests now, and says so."""
+        return time.monotonic() < self._refused + 2 * MAX_PAUSE
 
     def _use_our_connections(self, pools: Any) -> None:
         class Pool(HTTPSConnectionPool):
@@ -116,6 +123,7 @@ class Transport(HTTPAdapter):
             response = self._attempt(request, connect, began, ends, options)
             pause = FIRST_PAUSE
             while request.method == "GET" and response.status_code in BUSY:
+                self._refused = time.monotonic()
                 # Retry-After is in whole seconds, and meant for who asks once.
                 wait = pause * SPREAD.uniform(0.5, 1.5)
                 if time.monotonic() + wait >= ends:

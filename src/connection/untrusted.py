@@ -1,6 +1,7 @@
 """Why a certificate is not trusted: one cause and one cure for each of OpenSSL's verdicts."""
 
 import ssl
+import time
 from typing import Any
 
 from src.config.ca_file import has_a_ca, has_expired, problem_with
@@ -26,12 +27,12 @@ SAME_NAME = (
     f"Copy {CA} from a node of this cluster again" + UNVERIFIED,
 )
 NO_INTERMEDIATE = (
-    "it was signed by {issuer}, whose certificate is neither in {ca} nor sent by the server",
+    "its chain ends at {issuer}, whose certificate is neither in {ca} nor sent by the server",
     "If that is an intermediate CA, let the server send it (upload the certificate with its "
     "chain); otherwise add its certificate to {ca}" + UNVERIFIED,
 )
 UNKNOWN_ISSUER = (
-    "it was signed by {issuer}, which this computer does not know and the server does not send",
+    "its chain ends at {issuer}, which this computer does not know and the server does not send",
     "If that is an intermediate CA, let the server send it (upload the certificate with its "
     "chain); otherwise set PROXMOX_VERIFY_SSL to the path of that CA's" + UNVERIFIED,
 )
@@ -58,7 +59,7 @@ WRONG_NAME = (
 )
 OTHER_NAMES = (
     "it is not valid for {host}, but for {names}",
-    "Use one of these in PROXMOX_URL" + UNVERIFIED,
+    "Use a name or address in PROXMOX_URL that it is valid for" + UNVERIFIED,
 )
 NO_NAMES = (
     "it has only a common name, {names}, and no subject alternative name",
@@ -73,8 +74,12 @@ EXPIRED = (
     "On the node, with quorum, run pvecm updatecerts --force, then systemctl reload-or-restart "
     "pveproxy (if ACME made it: pvenode acme cert renew)" + UNVERIFIED,
 )
+EXPIRED_INTERMEDIATE = (
+    "the intermediate CA {expired}, which the server sends, has expired",
+    "Upload the certificate with a new chain to the node" + UNVERIFIED,
+)
 EXPIRED_CA = (
-    "the CA in {ca} has expired",
+    "a CA in {ca} has expired",
     f"Copy {CA} from a node again; if that one has expired too, the cluster needs a new CA"
     + UNVERIFIED,
 )
@@ -102,28 +107,39 @@ def untrusted(error: ssl.SSLCertVerificationError, route: Route, seconds: float)
     words = VERDICTS.get(error.verify_code, BAD)
     host, verify = route.address.host, route.verify
     chain: list[Certificate] = []
-    if words in (UNKNOWN_CA, SAME_NAME, WRONG_NAME) and not route.proxy_variable:
+    if words in (UNKNOWN_CA, SAME_NAME, WRONG_NAME, EXPIRED) and not route.proxy_variable:
         chain = presented_by(host, route.address.port_in_use, seconds)
     names = [clean(name, 80) for name in _names(chain)]
+    expired = [each for each in chain if ssl.cert_time_to_seconds(each["notAfter"]) < time.time()]
     facts: dict[str, Any] = {
         "reason": error.verify_message,
         "host": host,
         "ca": route.verifier,
         "verifier": route.verifier,
-        "issuer": clean(_common_name(chain[-1]["issuer"]), 80) if chain else "",
-        "names": some_of(names) or clean(_common_name(chain[0]["subject"]) if chain else "", 80),
+        "issuer": clean(_common_name(_missing_issuer(chain)), 80),
+        "expired": clean(_common_name(expired[0]["subject"] if expired else ()), 80),
+        "names": some_of(names) or clean(_common_name(chain[0]["subject"] if chain else ()), 80),
     }
     if words == WRONG_NAME and chain:
         words = OTHER_NAMES if names else NO_NAMES
+    elif words == EXPIRED:
+        words = _what_expired(chain, expired, verify)
     elif words in (UNKNOWN_CA, SAME_NAME) or (words == NO_ROOT and isinstance(verify, bool)):
         words = _issuer_unknown(words, chain, route)
-    elif isinstance(verify, str) and not problem_with(verify):
-        if words == EXPIRED and has_expired(verify):
-            words = EXPIRED_CA
-        elif words == SELF_SIGNED:
-            words = OTHER_SELF_SIGNED
+    elif words == SELF_SIGNED and isinstance(verify, str) and not problem_with(verify):
+        words = OTHER_SELF_SIGNED
     cause, cure = words
     return cause.format_map(facts), cure.format_map(facts)
+
+
+def _what_expired(
+    chain: list[Certificate], expired: list[Certificate], verify: bool | str
+) -> Words:
+    """Return whether the server's own certificate, one that it sends, or its CA's has expired."""
+    if expired:
+        return EXPIRED if expired[0] is chain[0] else EXPIRED_INTERMEDIATE
+    has_file = isinstance(verify, str) and not problem_with(verify)
+    return EXPIRED_CA if has_file and (chain or has_expired(str(verify))) else EXPIRED
 
 
 def _issuer_unknown(words: Words, chain: list[Certificate], route: Route) -> Words:
@@ -131,14 +147,25 @@ def _issuer_unknown(words: Words, chain: list[Certificate], route: Route) -> Wor
     verify, given = route.verify, isinstance(route.settings.verify_ssl, str)
     if given and (problem_with(str(verify)) or not has_a_ca(str(verify))):
         return UNKNOWN_CA if problem_with(str(verify)) else NO_CA
-    issuer = chain[-1]["issuer"] if chain else None
+    issuer = _missing_issuer(chain)
     if issuer and issuer in subjects_in(verify):
         return SAME_NAME
-    if len(chain) == 1 and PROXMOX not in str(issuer):
+    is_sent = any(each["subject"] == issuer for each in chain)
+    if issuer and not is_sent and PROXMOX not in str(issuer):
         return NO_INTERMEDIATE if given else UNKNOWN_ISSUER
-    if words == SAME_NAME or given:
-        return words if words == SAME_NAME and issuer else OTHER_CA
+    if given:
+        return OTHER_CA
     return UNKNOWN_CA if verify is True else BUNDLE
+
+
+def _missing_issuer(chain: list[Certificate]) -> Any:
+    """Return the name at which the chain ends: of the first CA that the server does not send,
+    or of a self-signed one."""
+    by_name = {str(each["subject"]): each for each in chain}
+    last = chain[0] if chain else {"issuer": (), "subject": ()}
+    for _ in chain:
+        last = by_name.get(str(last["issuer"]), last)
+    return last["issuer"]
 
 
 def _names(chain: list[Certificate]) -> list[str]:
@@ -150,4 +177,4 @@ def _names(chain: list[Certificate]) -> list[str]:
 def _common_name(name: Any) -> str:
     """Return the common name in a certificate's name, else its first part."""
     parts = dict(part for parts in name for part in parts)
-    return str(parts.get("commonName") or next(iter(parts.values()), "nobody"))
+    return str(parts.get("commonName") or next(iter(parts.values()), ""))

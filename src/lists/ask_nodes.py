@@ -1,22 +1,19 @@
 """Ask every node at once, without waiting too long for any of them."""
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from src.connection.addresses import Entry, time_share
 from src.connection.deadline import LIST_TIMEOUT, Progress, time_left, within
-from src.connection.no_answer import NoAnswer, from_none, too_slow
+from src.connection.no_answer import NoAnswer, too_slow
 from src.connection.transport import MAX_REQUESTS
 from src.errors import ProxmoxError
 from src.lists.texts import count
 from src.proxmox.api import Api, check_target
-from src.proxmox.entry_nodes import find_quorum, quorate
+from src.proxmox.entry_nodes import through_best
 from src.proxmox.refusals import unknown_node
 from src.proxmox.rows import Row, read_cluster
 
@@ -60,10 +57,10 @@ class Answers:
         return next((error for error in errors if isinstance(error, NoAnswer)), None)
 
     @property
-    def is_poor(self) -> bool:
-        """Whether another address may answer better: this one failed, or every node behind it."""
-        silent = [error for error in self.errors.values() if isinstance(error, NoAnswer)]
-        return self.entry_error is not None or bool(silent and not self.live)
+    def is_whole(self) -> bool:
+        """Whether no request was left without an answer."""
+        errors = [*self.errors.values(), *self.cluster_errors.values()]
+        return not any(isinstance(error, NoAnswer) for error in errors)
 
     @property
     def completeness(self) -> int:
@@ -101,8 +98,10 @@ def ask_nodes(
     patience = patience or LIST_TIMEOUT
     waiting = progress and partial(_report, progress, patience)
     with within(patience):
-        ask = partial(_ask_through_one, api, paths, cluster, only, waiting)
-        return _through_best(api, ask) if api.addresses.are_several else ask()
+        ask = partial(_ask_through_one, api, paths, cluster, only)
+        if api.addresses.are_several:  # only this thread may report progress
+            return through_best(api, ask, partial(waiting, 0) if waiting else None)
+        return ask(waiting)
 
 
 def _ask_through_one(
@@ -110,10 +109,9 @@ def _ask_through_one(
     paths: Sequence[str],
     cluster: Mapping[str, Mapping[str, str]],
     only: str | None,
-    waiting: Callable[[int], None] | None,
-    share: float = math.inf,
+    waiting: Callable[[int], None] | None = None,
 ) -> Answers:
-    """Ask through one address. Give up after `share` seconds if it answers nothing itself."""
+    """Ask through one address."""
     patience = time_left()
     pool = ThreadPoolExecutor(MAX_REQUESTS)
 
@@ -126,8 +124,8 @@ def _ask_through_one(
             path: ask(api.rows, getattr(api.root.cluster, path), **params)
             for path, params in cluster.items()
         }
-        wait([listing], min(patience, share))
-        nodes = _by_name(_result(listing, api, min(patience, share)), only)
+        wait([listing], patience)
+        nodes = _by_name(_result(listing, api, patience), only)
         wanted = sorted(nodes) if only is None else [only]
         offline = {n for n in wanted if nodes[n].get("status") == "offline"}
         # By path first, so that nodes that hang cannot hold up the others.
@@ -137,61 +135,11 @@ def _ask_through_one(
             for name in wanted
             if name not in offline
         }
-        everything = [*cluster_requests.values(), *asked.values()]
-        ends = patience - share  # what is left of the time then
-        _wait(everything, waiting, ends)
-        answers = _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
-        if ends > 0 and not answers.is_poor:
-            _wait(everything, waiting)
-            answers = _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
-        return answers
+        _wait([*cluster_requests.values(), *asked.values()], waiting)
     finally:
         # Do not wait for requests that hang: they time out by themselves.
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _through_best(api: Api, ask: Callable[..., Answers]) -> Answers:
-    """Ask through the first address, and through the next if it fails or has no quorum.
-
-    Returns what one of them answered, never a mixture.
-    """
-    addresses = api.addresses
-    entries = addresses.in_order()
-    found: list[tuple[Entry, Answers]] = []
-    failures: list[NoAnswer] = []
-    for number, entry in enumerate(entries, 1):
-        if number > 1 and time_left() <= 0:
-            break
-        share = time_share(len(entries) - number)
-        # A little earlier, so that a failure to connect is told as that.
-        with addresses.only(entry, connect=0.9 * share):
-            try:
-                answers = ask(share)
-            except NoAnswer as error:
-                entry.failed(error)
-                failures.append(error)
-                continue
-        found.append((entry, answers))
-        if answers.entry_error:
-            entry.failed(answers.entry_error)
-        if not answers.is_poor:
-            break
-    if not found:
-        raise from_none(failures)
-    used, answers = max(found, key=lambda each: each[1].completeness)
-    better = _with_quorum(api, used) if answers.may_be_cut_off else None
-    if better:
-        with addresses.only(better), suppress(ProxmoxError):
-            used, answers = better, ask()
-    if used is not entries[0]:
-        addresses.prefer(used)
-    return answers
-
-
-def _with_quorum(api: Api, used: Entry) -> Entry | None:
-    """Return another address that has quorum, if this one has none."""
-    others = [entry for entry in api.addresses.in_order() if entry is not used]
-    return find_quorum(api, others) if quorate(api, used) is False else None
+    return _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
 
 
 def _by_name(rows: list[Row], only: str | None) -> dict[str, Row]:
@@ -236,20 +184,20 @@ def _ask(api: Api, node: str, path: str) -> Any:
         return api.rows(resource, node)
 
 
-def _wait(
-    futures: Collection[Future[Any]], waiting: Callable[[int], None] | None, ends: float = 0
-) -> None:
-    """Wait for all until `ends` seconds are left, and report each second how many are missing."""
+def _wait(futures: Collection[Future[Any]], waiting: Callable[[int], None] | None) -> None:
+    """Wait for all until the deadline, and report each second how many are missing."""
     pending = set(futures)
-    while pending and (left := time_left() - max(0.0, ends)) > 0:
+    while pending and (left := time_left()) > 0:
         pending = wait(pending, min(1.0, left)).not_done
         if pending and waiting:
             waiting(len(pending))
 
 
 def _report(progress: Progress, patience: float, missing: int) -> None:
+    """Report the seconds so far, and how many answers are missing, 0 if that is unknown."""
     done = patience - time_left()
-    progress(round(done), round(patience), f"waiting for {count(missing, 'more answer')}")
+    what = count(missing, "more answer") if missing else "more answers"
+    progress(round(done), round(patience), f"waiting for {what}")
 
 
 def _result(future: Future[Any], api: Api, seconds: float, node: str = "") -> Any:

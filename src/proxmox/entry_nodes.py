@@ -1,36 +1,71 @@
-"""Which address to ask, where PROXMOX_URL names several: none whose node is cut off."""
+"""Which address to ask, where PROXMOX_URL names several: one that answers and has quorum."""
 
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from src.connection.addresses import CUT_OFF, Entry
+from src.connection.addresses import CUT_OFF, Cluster, Entry, time_share
 from src.connection.deadline import CONNECT_TIMEOUT, time_left, within
-from src.connection.no_answer import NoAnswer
+from src.connection.no_answer import NoAnswer, from_none, too_slow
 from src.errors import ProxmoxError
 from src.proxmox.api import Api
 from src.proxmox.rows import read_cluster
 
 T = TypeVar("T")
 PROBE_PATIENCE = 0.5  # seconds for an address that failed to show that it is back
+HUNG_PATIENCE = 1.0  # and for one that hangs to say whether it has quorum
+GRACE = 0.2  # for lists that end at their deadline
+
+
+class Answers(Protocol):
+    """What was answered through one address, as far as it matters here."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no request was left without an answer."""
+
+    @property
+    def completeness(self) -> int:
+        """How many answers there are."""
+
+    @property
+    def entry_error(self) -> NoAnswer | None:
+        """What failed at the address itself, not at a node behind it."""
+
+    @property
+    def may_be_cut_off(self) -> bool:
+        """Whether its node may have no quorum."""
+
+
+A = TypeVar("A", bound=Answers)
 
 
 def quorate(api: Api, entry: Entry) -> bool | None:
     """GET /cluster/status through one address: whether its node has quorum.
 
-    None on a single host, and without the right to ask. Raises NoAnswer. Notes what was
-    found in `entry.trouble`.
+    None on a single host, without the right to ask, and if it is of another cluster. Notes
+    in the entry what was found. Raises NoAnswer.
     """
     with api.addresses.only(entry):
         try:
-            found = read_cluster(api.rows(api.root.cluster.status))[1]
+            try:
+                rows = api.rows(api.root.cluster.status)
+            except ProxmoxError as error:
+                if error.code != 403:
+                    raise
+                rows = [row | {"type": "node"} for row in api.rows(api.root.nodes)]
         except NoAnswer as error:
             entry.failed(error)
             raise
-        except ProxmoxError:
-            return None
+    name, found = read_cluster(rows)
+    nodes = (row.get("name") or row.get("node") for row in rows if row.get("type") == "node")
+    api.addresses.belongs_to(entry, Cluster(name, frozenset(map(str, nodes))))
+    if entry.is_stranger:
+        return None
     if found is False:
         entry.trouble = CUT_OFF
     return found
@@ -60,7 +95,9 @@ def prefer_quorum(api: Api) -> None:
 
 def find_quorum(api: Api, entries: Iterable[Entry]) -> Entry | None:
     """Return the first of these addresses that answers and has quorum, None if none has."""
-    patience = min(CONNECT_TIMEOUT, time_left() / 2)
+    entries = list(entries)
+    all_hang = all(entry.hangs for entry in entries)
+    patience = min(HUNG_PATIENCE if all_hang else CONNECT_TIMEOUT, max(0.0, time_left() / 2))
     with within(patience):
         asked = _ask_each(partial(quorate, api), entries)
     try:
@@ -68,8 +105,99 @@ def find_quorum(api: Api, entries: Iterable[Entry]) -> Entry | None:
             if future.exception() is None and future.result():
                 return asked[future]
     except TimeoutError:
-        pass  # the others do not answer
+        for future, entry in asked.items():
+            if not future.done():
+                entry.failed(too_slow(entry.transport.route, patience))
     return None
+
+
+def through_best(api: Api, ask: Callable[[], A], tick: Callable[[], None] | None = None) -> A:
+    """Return what one address answered, the first that answers wholly, or the best one.
+
+    The next is asked if one fails, or is not ready within its share of the time; then both
+    go on, but their answers are never mixed. One that has no quorum is not believed while
+    another one has it. Calls `tick` about every second. Raises NoAnswer if none answers.
+    """
+    first, *others = api.addresses.in_order()
+    used, answers = _race(api, [first, *others], ask, tick or (lambda: None))
+    if answers.may_be_cut_off and (better := _with_quorum(api, used)):
+        with api.addresses.only(better), suppress(ProxmoxError):
+            used, answers = better, ask()
+    if used is not first:
+        api.addresses.prefer(used)
+    return answers
+
+
+def _race(
+    api: Api, waiting: list[Entry], ask: Callable[[], A], tick: Callable[[], None]
+) -> tuple[Entry, A]:
+    """Return the entry that answered best, and its answers."""
+    pool = ThreadPoolExecutor(len(waiting))
+    running: dict[Future[A], tuple[Entry, float]] = {}
+    found: list[tuple[Entry, A]] = []
+    failures: list[NoAnswer] = []
+    turn = 0.0  # when the next is asked
+    while (waiting or running) and time_left() > -GRACE:
+        now = time.monotonic()
+        if waiting and now >= turn:
+            entry = waiting.pop(0)
+            call = partial(copy_context().run, _ask_one, api, entry, ask)
+            running[pool.submit(call)] = entry, now
+            turn = now + time_share(len(waiting))
+        left = min(1.0, time_left() + GRACE)
+        done, _ = wait(running, min(left, turn - now if waiting else left), FIRST_COMPLETED)
+        if not done:
+            tick()
+        for future in done:
+            entry, _ = running.pop(future)
+            turn = 0.0
+            try:
+                answers = future.result()
+            except NoAnswer as error:
+                failures += [] if entry.is_stranger else [error]
+                continue
+            found.append((entry, answers))
+            if answers.is_whole:
+                waiting = []
+                _note_hung(running.values())
+                running = {}
+        if not done and waiting and entry.transport.is_busy:
+            turn = time.monotonic() + GRACE  # it answers, that it has too many requests
+    pool.shutdown(wait=False)
+    if not found:
+        late = [too_slow(e.transport.route, time.monotonic() - t) for e, t in running.values()]
+        raise from_none([*failures, *late, *api.addresses.strangers()])
+    return max(found, key=lambda each: each[1].completeness)
+
+
+def _ask_one(api: Api, entry: Entry, ask: Callable[[], A]) -> A:
+    try:
+        api.addresses.recognize(entry)
+        with api.addresses.only(entry):
+            answers = ask()
+    except NoAnswer as error:
+        if not entry.is_stranger:
+            entry.failed(error)
+        raise
+    if answers.entry_error:
+        entry.failed(answers.entry_error)
+    return answers
+
+
+def _note_hung(running: Iterable[tuple[Entry, float]]) -> None:
+    """Note the addresses that have not answered anything since they were asked."""
+    for entry, began in running:
+        if entry.last_answer < began:
+            entry.failed(too_slow(entry.transport.route, time.monotonic() - began))
+
+
+def _with_quorum(api: Api, used: Entry) -> Entry | None:
+    """Return another address that has quorum, if this one has none."""
+    others = [entry for entry in api.addresses.in_order() if entry is not used]
+    try:
+        return find_quorum(api, others) if quorate(api, used) is False else None
+    except NoAnswer:
+        return None
 
 
 def probe(api: Api) -> Callable[[], list[str]]:
@@ -87,10 +215,13 @@ def probe(api: Api) -> Callable[[], list[str]]:
         return [
             f"{entry.url} {entry.trouble}; asked through {used.url}."
             for entry in api.addresses.entries
-            if entry.trouble and entry is not used
+            if entry.trouble and entry is not used and (entry.trouble, used.trouble) != BOTH_CUT
         ]
 
     return troubles
+
+
+BOTH_CUT = (CUT_OFF, CUT_OFF)  # then no address has quorum, and that is told anyway
 
 
 def _ask_each(call: Callable[[Entry], T], entries: Iterable[Entry]) -> dict[Future[T], Entry]:

@@ -22,7 +22,7 @@ from src.power import action
 from src.proxmox import entry_nodes
 from tests.certificates import Authority
 from tests.cluster import Cluster, Row, drop, furnish
-from tests.conftest import Answer, Call, Patch, Start
+from tests.conftest import Answer, Call, Patch, Start, at_once
 from tests.relay import Relay
 
 LISTS = ["list_infrastructure", "list_machines", "list_storage"]
@@ -67,6 +67,7 @@ def impatient(monkeypatch: Patch) -> None:
 
 
 def is_whole(tool: str, answer: Answer) -> bool:
+    assert not answer.is_error, answer.text
     rows = answer.data[{"list_infrastructure": "nodes"}.get(tool, tool[5:].replace("age", "ages"))]
     quiet = not any("did not answer" in note for note in answer.data["notes"])
     return len(rows) == COUNTS[tool] and quiet
@@ -253,6 +254,59 @@ class Sometimes(random.Random):
     """Drop about half of the requests, always the same ones."""
 
 
+@pytest.mark.parametrize("tool", LISTS)
+def test_slow_nodes_are_waited_for_through_the_address_that_answers(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None, tool: str
+) -> None:
+    """The next address is asked beside it, but the first may still be the first."""
+    paths = {"list_infrastructure": "status", "list_storage": "storage"}
+    slow = paths.get(tool, "qemu")
+    for node in nodes:
+        node.delay = {f"/nodes/{name}/{slow}": 1.1 for name in ("pve1", "pve2")}
+    connect(*nodes)
+    reports: list[Any] = []
+
+    async def report(*given: Any) -> None:
+        reports.append(given)
+
+    (answer,) = at_once([(tool, {})], progress_callback=report)
+    assert is_whole(tool, answer)
+    assert bool(reports) == (tool == "list_storage")
+
+
+def test_a_request_that_hangs_behind_one_address_is_answered_by_another(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None
+) -> None:
+    nodes[0].delay = {"/nodes/pve2/qemu": 5, "/nodes/pve2/status": 5}
+    connect(*nodes[:2])
+    for tool in ("list_machines", "list_infrastructure"):
+        assert is_whole(tool, call(tool))
+
+
+def test_a_slow_address_is_waited_for_if_the_other_one_refuses(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None
+) -> None:
+    nodes[0].delay["/nodes"] = 1.1
+    dead = Relay(1)
+    dead.close()
+    connect(nodes[0], dead.url)
+    for _ in range(2):
+        assert is_whole("list_machines", call("list_machines"))
+
+
+def test_a_limit_leads_to_no_other_address(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None
+) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=503, text="<html>")
+
+    nodes[0].raw = dict.fromkeys(("/nodes", "/cluster/resources", "/cluster/status"), refuse)
+    connect(*nodes)
+    for tool in LISTS:
+        assert "has too many requests at once (503)" in call(tool).text
+    assert nodes[1].sent == nodes[2].sent == []
+
+
 # --- A node that is cut off -----------------------------------------------------------
 
 
@@ -311,6 +365,19 @@ def test_no_quorum_is_told_if_no_address_has_it(
     assert not any(node.posts for node in nodes)
 
 
+@pytest.mark.parametrize("tool", LISTS)
+def test_whether_an_address_has_quorum_does_not_fail_a_list(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None, tool: str
+) -> None:
+    cut_off(nodes[0])
+    dead = Relay(1)
+    dead.close()
+    connect(nodes[0], dead.url)
+    call(tool)
+    nodes[0].delay["/cluster/status"] = 5
+    assert not call("list_machines").is_error
+
+
 # --- One address, and addresses of different clusters ---------------------------------
 
 
@@ -341,3 +408,37 @@ def test_check_tells_each_address(
     nodes[2].pve.cluster_name = "demo"
     nodes[2].pve.add_node("pve9")
     assert not checked(nodes[0], nodes[2])[0]
+
+
+@pytest.mark.parametrize("tool", [*LISTS, "start_machine"])
+def test_an_address_of_another_cluster_is_not_asked(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None, tool: str
+) -> None:
+    nodes[1].pve.cluster_name = "other"
+    relay = Relay(nodes[0].pve.port)
+    connect(relay.url, nodes[1])
+    assert not call("list_machines").is_error
+    relay.close()
+    answer = call(tool, **(START if tool == "start_machine" else {}))
+    assert f"{nodes[1].pve.url} is of another cluster" in answer.text
+    assert nodes[1].posts == []
+
+
+def test_an_action_does_not_change_to_another_cluster(
+    call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch
+) -> None:
+    """Its machine may have a namesake there."""
+    nodes[1].pve.cluster_name = "other"
+    relay = Relay(nodes[0].pve.port)
+    connect(relay.url, nodes[1])
+    first = server.client().addresses.entries[0].transport
+    ask = first.ask
+
+    def die(request: Any, connect: float, **options: Any) -> Any:
+        if request.method == "POST":
+            relay.close()
+        return ask(request, connect, **options)
+
+    monkeypatch.setattr(first, "ask", die)
+    assert "Nothing was done" in call("start_machine", **START).text
+    assert nodes[0].posts == nodes[1].posts == []

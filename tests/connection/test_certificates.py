@@ -116,6 +116,13 @@ def test_each_bad_certificate_is_named(
     compare("certificates", texts)
 
 
+def chain(server: tuple[str, str], sent: Authority, folder: Path) -> tuple[str, str]:
+    """Return a server's certificate, followed by that of a CA, and its key."""
+    path = folder / f"{Path(sent.path).stem}-chain.pem"
+    path.write_bytes(Path(server[0]).read_bytes() + Path(sent.path).read_bytes())
+    return str(path), copied(server[1], path.with_suffix(".key"))
+
+
 def test_a_missing_intermediate_ca_is_named(
     meet: Meet, authority: Authority, monkeypatch: Patch
 ) -> None:
@@ -123,15 +130,19 @@ def test_a_missing_intermediate_ca_is_named(
     root = Authority(folder, company="Company Root")
     middle = Authority(folder, company="Company Servers", parent=root)
     alone = middle.server()
-    both = copied(alone[0], folder / "chain.pem"), alone[1]
-    with Path(both[0]).open("ab") as chain:
-        chain.write(Path(middle.path).read_bytes())
+    alone = copied(alone[0], folder / "alone.pem"), copied(alone[1], folder / "alone.key")
+    third = Authority(folder, company="Company Third", parent=middle)
+    old = Authority(folder, company="Company Old", parent=root, begins=-60)
+    both = chain(alone, middle, folder)
     assert not meet(both, root.path).is_error
     found = {
         "not sent, the root is known": meet(alone, root.path),
         "not sent, the public CAs": meet(alone, "true"),
         "sent, the CA of a cluster": meet(both, authority.path),
         "sent, the public CAs": meet(both, "true"),
+        "the wrong one is sent": meet(chain(alone, root, folder), root.path),
+        "one of two is sent": meet(chain(third.server(), third, folder), root.path),
+        "it has expired": meet(chain(old.server(), old, folder), root.path),
     }
     if not ssl.create_default_context().verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN:
         for case, server in (("not sent", alone), ("sent", both)):

@@ -100,6 +100,59 @@ def test_a_tls_handshake_may_take_longer_than_the_connection(
     assert call("start_machine", **START).data["changed"]
 
 
+def test_a_post_is_not_sent_after_its_time(
+    call: Call, through: Through, demo: Cluster, monkeypatch: Patch
+) -> None:
+    """A name may take long to resolve, or a server to greet."""
+    monkeypatch.setattr("src.power.action.POWER_TIMEOUT", 1.0)
+    through("localhost")
+    monkeypatch.setenv("PROXMOX_VERIFY_SSL", "false")
+    ask = transport.Transport.ask
+
+    def resolve_late(*given: Any, **options: Any) -> Any:
+        if given[1].method == "POST":
+            monkeypatch.setattr(sockets, "resolve", lambda *a: time.sleep(1.2) or resolve(*a))
+            given[0]._trust.withdraw()
+        return ask(*given, **options)
+
+    resolve = sockets.resolve
+    monkeypatch.setattr(transport.Transport, "ask", resolve_late)
+    answer = call("start_machine", **START)
+    assert "Nothing was done" in answer.text
+    assert demo.posts == []
+
+
+def test_a_name_that_no_server_resolves_is_not_waited_for(
+    call: Call, through: Through, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.3)
+    through("localhost")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
+    answer = call("start_machine", **START)
+    assert "because no DNS server answers" in answer.text
+    assert answer.seconds < 2
+
+
+def test_an_answer_that_drips_ends_at_its_deadline(
+    call: Call, demo: Cluster, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("src.power.action.LOOK_TIMEOUT", 1.0)
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "100"})
+        await response.prepare(request)
+        for _ in range(50):
+            await response.write(b" ")
+            await asyncio.sleep(0.1)
+        return response
+
+    raw: Any = demo.raw
+    raw["/cluster/resources"] = drip
+    answer = call("start_machine", **START)
+    assert "no answer within 1 s" in answer.text
+    assert answer.seconds < 3
+
+
 # --- A name with several addresses ----------------------------------------------------
 
 
@@ -127,6 +180,22 @@ def test_a_dead_address_of_a_name_is_not_waited_for(
     answer = call("list_machines")
     assert is_whole(answer)
     assert {given[1][-1] for given in slow} == {places["d"]}
+
+
+def test_a_names_address_that_hangs_after_accepting_is_left_for_the_next(
+    call: Call, through: Through, monkeypatch: Patch
+) -> None:
+    relay = through("localhost")
+    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 2.0)
+    monkeypatch.setenv("PROXMOX_VERIFY_SSL", "false")
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as hung:
+        places = (hung.getsockname(), ("127.0.0.1", relay.port))
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
+        call("list_machines")
+        answer = call("list_machines")
+        assert is_whole(answer)
+        assert answer.seconds < 0.9
 
 
 def test_a_name_without_an_address_that_accepts_is_an_error(
