@@ -141,7 +141,8 @@ def _race(
         now = time.monotonic()
         if waiting and now >= turn:
             entry = waiting.pop(0)
-            call = partial(copy_context().run, _ask_one, api, entry, ask)
+            is_first = not running and not failures and not found
+            call = partial(copy_context().run, _ask_one, api, entry, ask, is_first)
             running[pool.submit(call)] = entry, now
             turn = now + time_share(len(waiting))
         left = min(1.0, time_left() + GRACE)
@@ -170,9 +171,12 @@ def _race(
     return max(found, key=lambda each: each[1].completeness)
 
 
-def _ask_one(api: Api, entry: Entry, ask: Callable[[], A]) -> A:
+def _ask_one(api: Api, entry: Entry, ask: Callable[[], A], is_first: bool) -> A:
     try:
-        api.addresses.recognize(entry)
+        if not is_first:
+            api.addresses.recognize(entry)
+        elif entry.cluster is None:  # it is the one to compare others with: no need to wait
+            _ask_each(api.addresses.recognize, [entry])
         with api.addresses.only(entry):
             answers = ask()
     except NoAnswer as error:
