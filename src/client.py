@@ -32,7 +32,7 @@ from src.models import (
 from src.power.action import Cancelled, switch
 from src.power.guest import find_machine, read_state
 from src.proxmox.api import Api, check_target
-from src.proxmox.entry_nodes import probe, quorate
+from src.proxmox.entry_nodes import identify, probe
 from src.proxmox.rights import Rights, read_rights
 from src.proxmox.rows import read_cluster, read_node, read_node_resources, text
 
@@ -58,7 +58,7 @@ class ProxmoxClient:
             proxies=dict(route.proxies),
         )
         self._api = Api(proxmox, self.addresses)
-        self.addresses.identify = partial(quorate, self._api)
+        self.addresses.identify = partial(identify, self._api)
 
     def get_version(self) -> str:
         """Return Proxmox VE's version, such as "8.4.21".

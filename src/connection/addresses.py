@@ -147,6 +147,10 @@ class Addresses(BaseAdapter):
             return
         if entry.cluster is None:
             self.identify(entry)
+        self.refuse_stranger(entry)
+
+    def refuse_stranger(self, entry: Entry) -> None:
+        """Raise NoAnswer if the entry is known to be of another cluster."""
         if entry.is_stranger:
             raise of_another_cluster(entry.transport.route)
 

@@ -47,20 +47,30 @@ A = TypeVar("A", bound=Answers)
 def quorate(api: Api, entry: Entry) -> bool | None:
     """GET /cluster/status through one address: whether its node has quorum.
 
-    None on a single host, without the right to ask, and if it is of another cluster. Notes
-    in the entry what was found. Raises NoAnswer.
+    None on a single host, if it cannot be read, and if it is of another cluster. Notes in the
+    entry what was found. Raises NoAnswer.
+    """
+    try:
+        return identify(api, entry)
+    except NoAnswer as error:
+        entry.failed(error)
+        raise
+
+
+def identify(api: Api, entry: Entry) -> bool | None:
+    """Note the cluster of an address, and return whether its node has quorum.
+
+    None as for `quorate`. Raises NoAnswer.
     """
     with api.addresses.only(entry):
         try:
-            try:
-                rows = api.rows(api.root.cluster.status)
-            except ProxmoxError as error:
-                if error.code != 403:
-                    raise
-                rows = [row | {"type": "node"} for row in api.rows(api.root.nodes)]
-        except NoAnswer as error:
-            entry.failed(error)
+            rows = api.rows(api.root.cluster.status)
+        except NoAnswer:
             raise
+        except ProxmoxError as error:
+            if error.code != 403:
+                return None
+            rows = [row | {"type": "node"} for row in api.rows(api.root.nodes)]
     name, found = read_cluster(rows)
     nodes = (row.get("name") or row.get("node") for row in rows if row.get("type") == "node")
     api.addresses.belongs_to(entry, Cluster(name, frozenset(map(str, nodes))))
@@ -141,8 +151,7 @@ def _race(
         now = time.monotonic()
         if waiting and now >= turn:
             entry = waiting.pop(0)
-            is_first = not running and not failures and not found
-            call = partial(copy_context().run, _ask_one, api, entry, ask, is_first)
+            call = partial(copy_context().run, _ask_one, api, entry, ask)
             running[pool.submit(call)] = entry, now
             turn = now + time_share(len(waiting))
         left = min(1.0, time_left() + GRACE)
@@ -171,14 +180,14 @@ def _race(
     return max(found, key=lambda each: each[1].completeness)
 
 
-def _ask_one(api: Api, entry: Entry, ask: Callable[[], A], is_first: bool) -> A:
+def _ask_one(api: Api, entry: Entry, ask: Callable[[], A]) -> A:
     try:
-        if not is_first:
-            api.addresses.recognize(entry)
-        elif entry.cluster is None:  # it is the one to compare others with: no need to wait
-            _ask_each(api.addresses.recognize, [entry])
+        # Beside the list, which one that does not tell its cluster must not hold up.
+        asked = _ask_each(api.addresses.recognize, [entry] if entry.cluster is None else [])
         with api.addresses.only(entry):
             answers = ask()
+        wait(asked, PROBE_PATIENCE if len(api.addresses.in_order()) > 1 else 0)
+        api.addresses.refuse_stranger(entry)
     except NoAnswer as error:
         if not entry.is_stranger:
             entry.failed(error)

@@ -247,7 +247,7 @@ def test_no_list_has_answers_of_two_addresses(
         answer = call("list_machines")
         if not answer.is_error:
             ids = [each["vm_id"] for each in answer.data["machines"]]
-            assert len({vm_id % 10 for vm_id in ids if 300 <= vm_id < 400}) == 1
+            assert len({vm_id % 10 for vm_id in ids if 300 <= vm_id < 400}) <= 1
 
 
 class Sometimes(random.Random):
