@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +19,9 @@ from aiohttp import web
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
+from src import stdio
 from tests.cluster import Cluster
+from tests.conftest import Patch
 from tests.process import COMMAND, ROOT, Server, run, wait_for
 
 Start = Callable[..., Server]
@@ -199,3 +204,27 @@ def test_a_blocked_stderr_stops_actions_not_the_exit(start: Start, demo: Cluster
     assert server.leaves_within(1)
     os.close(reader)
     os.close(writer)
+
+
+def test_lines_for_stderr_are_kept_in_bounds_and_written_before_the_exit(
+    monkeypatch: Patch,
+) -> None:
+    go, written = threading.Event(), []
+
+    class Slow:
+        def write(self, text: str) -> None:
+            go.wait(5)
+            written.append(text)
+
+        def flush(self) -> None:
+            time.sleep(0.05)
+
+    monkeypatch.setattr(sys, "stderr", Slow())
+    monkeypatch.setattr(stdio, "MAX_LINES", 3)
+    handler = stdio.Stderr()
+    for number in range(5):
+        handler.emit(logging.LogRecord("x", 20, "", 0, f"line {number}", None, None))
+    assert len(handler._lines) == 3
+    go.set()
+    handler.drain(5)
+    assert written == [f"line {number}\n" for number in range(3)]

@@ -75,6 +75,12 @@ def test_the_usual_forms_of_a_url_are_accepted(url: str, address: str) -> None:
     assert found.host == re.sub(r"https://\[?|\]?:\d+(/.*)?$", "", address)
 
 
+def test_several_addresses_are_read_in_order_and_each_once() -> None:
+    value = "https://a, https://a:8006/,https://b:443/x  https://c,"
+    urls = [each.url for each in settings(PROXMOX_URL=value).addresses]
+    assert urls == ["https://a:8006", "https://b:443/x", "https://c:8006"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "attribute", "expected"),
     [
@@ -200,7 +206,7 @@ def test_each_rejected_setting_is_named_with_its_cure(env_file: Path, monkeypatc
 def test_a_password_or_secret_in_the_wrong_variable_is_not_shown() -> None:
     for url in (
         *("https://root:hunter2@pve", "root:hunter2@pve:8006", "https://a:hunter2/@pve"),
-        *("https:/root:hunter2@pve", "ftp://pve/?password=hunter2"),
+        *("https:/root:hunter2@pve", "ftp://pve/?password=hunter2", "https://root:hunter2,x@pve"),
     ):
         ((_, shown, _), *_) = describe({URL: url}, EnvFile())
         assert "hunter2" not in shown + rejection(GOOD | {URL: url})

@@ -8,13 +8,17 @@ from dataclasses import replace
 from http.client import BadStatusLine, LineTooLong, RemoteDisconnected
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import requests
 
 from src import server
 from src.config.settings import Address
-from src.connection import no_answer
+from src.connection import no_answer, untrusted
+from src.connection.no_answer import NoAnswer
 from src.connection.route import BUNDLES, Route
+from src.connection.sockets import Connection
+from src.connection.transport import Transport
 from src.errors import ProxmoxError
 from tests.certificates import Authority
 from tests.cluster import SETTINGS, Cluster
@@ -27,7 +31,7 @@ def broken(error: Exception, **attributes: Any) -> requests.ConnectionError:
     return requests.ConnectionError(error)
 
 
-def untrusted(code: int) -> requests.ConnectionError:
+def bad_certificate(code: int) -> requests.ConnectionError:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     return broken(error, verify_code=code, verify_message="OpenSSL's words")
 
@@ -49,7 +53,7 @@ NUMBERS = (
 )
 REFUSED = broken(OSError(111, "refused"))
 ERRORS: dict[str, OSError] = {
-    **{f"certificate, code {code}": untrusted(code) for code in CODES},
+    **{f"certificate, code {code}": bad_certificate(code) for code in CODES},
     "TLS, of another version": broken(ssl.SSLError(1, "x"), reason="WRONG_VERSION"),
     "TLS, without a reason": broken(ssl.SSLError()),
     "TLS, cut off": broken(ssl.SSLEOFError(8, "EOF")),
@@ -96,6 +100,38 @@ def test_each_exception_becomes_a_cause_and_a_cure(monkeypatch: Patch) -> None:
     found["too slow, a node, with a proxy"] = too_slow(proxied, "pve1")
     assert max(len(str(error)) for error in found.values()) <= 300
     compare("no-answer", {case: f"{e.code}: {e}" for case, e in found.items()})
+
+
+def test_what_was_not_sent_is_refused_and_of_several_failures_the_unknown_counts() -> None:
+    route = Route(SETTINGS, SETTINGS.addresses[0], {}, True)
+    cut_off = no_answer.unanswered(ERRORS["TLS, cut off"], route, 0, "pve1", sent=False)
+    assert isinstance(cut_off, NoAnswer)
+    assert cut_off.code == "refused"
+    assert cut_off.broke_off
+    late = no_answer.unanswered(requests.ReadTimeout(), route, 3, "pve1", sent=False)
+    assert "node pve1 through" not in str(late)
+    lost = no_answer.too_slow(route, 3)
+    assert [no_answer.from_none(each).code for each in ([cut_off, lost], [cut_off])] == [
+        "timeout",
+        "refused",
+    ]
+
+
+def test_a_certificate_is_not_looked_at_past_a_proxy(monkeypatch: Patch) -> None:
+    look = MagicMock(return_value=[])
+    monkeypatch.setattr(untrusted, "presented_by", look)
+    direct = Route(SETTINGS, SETTINGS.addresses[0], {}, True)
+    for route in (direct, replace(direct, proxies={"https": "http://127.0.0.1:1"})):
+        no_answer.unanswered(ERRORS["certificate, code 20"], route, 0)
+    assert look.call_count == 1
+
+
+def test_connections_through_a_proxy_are_ours_too() -> None:
+    proxied = Transport(Route(SETTINGS, SETTINGS.addresses[0], {}, True))
+    pools = proxied.proxy_manager_for("http://127.0.0.1:1")
+    assert issubclass(pools.connection_from_host("pve", 8006, "https").ConnectionCls, Connection)
+    proxied._on_handshake("proxy.lan", MagicMock())
+    assert proxied.peer is None
 
 
 # --- Proxies and bundles of CAs -------------------------------------------------------

@@ -82,7 +82,8 @@ def test_a_fresh_connection_is_used_again_and_one_failure_replaces_all(
     call: Call, through: Through, clocks: Clocks
 ) -> None:
     relay = through()
-    for _ in range(3):
+    for awake in (0, 3, 6):  # seconds, 3 between two answers
+        clocks.awake = awake
         server.client().get_nodes()
     assert relay.accepted == 1
     call("list_machines")
@@ -167,7 +168,9 @@ def test_a_dead_address_of_a_name_is_not_waited_for(
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", places[each]) for each in order]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
     monkeypatch.setenv("PROXMOX_VERIFY_SSL", "false")
-    assert is_whole(call("list_machines"))
+    first = call("list_machines")
+    assert is_whole(first)
+    assert first.seconds < 2
     slow = []
 
     def count(*given: Any) -> Any:
