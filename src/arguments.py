@@ -13,6 +13,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from src.models import MAX_VM_ID, MIN_VM_ID
+from src.schemas import plain
 
 VmId = Annotated[int, Field(description="The machine's id, e.g. 100")]
 NodeName = Annotated[
@@ -27,11 +28,11 @@ Force = Annotated[
 ]
 OptionalNode = Annotated[str | None, Field(description="Only machines on this node")]
 OptionalStatus = Annotated[
-    str | None, Field(description="Only machines with this status: running, stopped, paused, ...")
+    str | None, Field(description="Only with this status: running, stopped, paused, ...")
 ]
-OptionalName = Annotated[
-    str | None, Field(description="Only machines with this in their name or a tag")
-]
+OptionalName = Annotated[str | None, Field(description="Only with this in their name, or this id")]
+OptionalTag = Annotated[str | None, Field(description="Only with exactly this tag")]
+OptionalPool = Annotated[str | None, Field(description="Only in exactly this pool")]
 
 IGNORED = ("toolCallId", "task_progress")  # n8n and Cline add them by themselves
 NODE = r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?"
@@ -61,6 +62,9 @@ def _status(value: Any) -> str | None:
 
 
 def _name(value: Any) -> str | None:
+    """Read a name, or an id that came as a number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     return value.strip() if isinstance(value, str) and len(value) <= 100 else None
 
 
@@ -75,7 +79,9 @@ READERS: dict[str, tuple[Reader, str]] = {
     "vm_id": (_vm_id, f"a whole number from {MIN_VM_ID} to {MAX_VM_ID}"),
     "node": (_node, "a node's name (letters, digits and hyphens)"),
     "status": (_status, "a word such as running, stopped, unknown or paused"),
-    "name": (_name, "part of a machine's name or tag"),
+    "name": (_name, "part of a machine's name, or its id"),
+    "tag": (_name, "a tag"),
+    "pool": (_name, "a pool's name"),
     "force": (_force, "true or false"),
 }
 
@@ -117,7 +123,10 @@ class Server(MCPServer[Any]):
     async def list_tools(self) -> Any:
         tools = await super().list_tools()
         for tool in tools:
+            tool.input_schema = plain(tool.input_schema, nullable=False)
             tool.input_schema["additionalProperties"] = False
+            if tool.output_schema:
+                tool.output_schema = plain(tool.output_schema, nullable=True)
         return tools
 
     async def call_tool(self, name: str, arguments: Any, context: Any = None) -> Any:

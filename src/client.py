@@ -14,9 +14,10 @@ from src.connection.deadline import STORAGE_TIMEOUT, Progress
 from src.errors import ProxmoxError
 from src.lists import notes
 from src.lists.ask_nodes import ask_nodes
-from src.lists.attention import needs_attention
 from src.lists.filters import Filters
-from src.lists.merge import add_up, merge_machines, merge_nodes, merge_storages
+from src.lists.merge import merge_machines, merge_storages
+from src.lists.overview import read_overview
+from src.lists.tasks import add_tasks
 from src.models import (
     KINDS,
     Action,
@@ -32,7 +33,7 @@ from src.models import (
 from src.power.action import Cancelled, switch
 from src.power.guest import find_machine, read_state
 from src.proxmox.api import Api, check_target
-from src.proxmox.entry_nodes import identify, probe
+from src.proxmox.entry_nodes import identify
 from src.proxmox.rights import Rights, read_rights
 from src.proxmox.rows import read_cluster, read_node, read_node_resources, text
 
@@ -112,40 +113,34 @@ class ProxmoxClient:
     def get_overview(self) -> Infrastructure:
         """Return what needs attention, the cluster's name and quorum, nodes and totals.
 
-        GET /nodes, /cluster/status, /cluster/resources, and /nodes/{node}/status of every
-        node that is not offline. A node that does not answer is unknown. Raises
-        ProxmoxError if /nodes cannot be read.
+        GET /nodes, of /cluster: status, resources, tasks, ha/status/current,
+        backup-info/not-backed-up, and with Ceph ceph/status, then /nodes/{node}/status and
+        /disks/zfs of every node that is not offline, and the logs of failed backups. A node
+        that does not answer is unknown. Raises ProxmoxError if /nodes cannot be read.
         """
-        troubles = probe(self._api)
-        answers = ask_nodes(self._api, ["status"], {"status": {}, "resources": {}})
-        resources, silent = answers.resources, answers.silent
-        nodes = merge_nodes(answers.nodes, answers.by_node(), silent, resources)
-        cluster, quorate = read_cluster(answers.cluster.get("status", []))
-        totals = add_up(nodes)
-        return Infrastructure(
-            attention=needs_attention(nodes, quorate, silent, resources, troubles()),
-            cluster=cluster,
-            quorate=quorate,
-            nodes=nodes,
-            totals=totals,
-            notes=notes.about_nodes(answers, cluster, quorate, totals),
-        )
+        return read_overview(self._api)
 
     def get_all_machines(
-        self, node: str | None = None, status: str | None = None, name: str | None = None
+        self,
+        node: str | None = None,
+        status: str | None = None,
+        name: str | None = None,
+        tag: str | None = None,
+        pool: str | None = None,
     ) -> Machines:
         """Return the VMs and containers by vm_id, all or those that match the filters.
 
         GET /nodes/{node}/qemu and /lxc of every node that is not offline, merged with
-        /cluster/resources?type=vm. Proxmox omits machines on which the token lacks VM.Audit
-        (/vms/ID). Raises ProxmoxError if nothing can be read, and for a node that does not
-        exist.
+        /cluster/resources?type=vm and /cluster/tasks. Proxmox omits machines on which the
+        token lacks VM.Audit (/vms/ID). Raises ProxmoxError if nothing can be read, and for a
+        node that does not exist.
         """
-        cluster = {"resources": {"type": "vm"}}
+        cluster: dict[str, dict[str, str]] = {"resources": {"type": "vm"}, "tasks": {}}
         answers = ask_nodes(self._api, list(KINDS), cluster, node)
         answers.raise_if_empty()
         everything = merge_machines(answers.resources, answers.live, answers.offline)
-        filters = Filters(node, status, name)
+        add_tasks(everything, answers.cluster.get("tasks", []), answers.offline)
+        filters = Filters(node, status, name, tag, pool)
         shown = [machine for machine in everything if filters.match(machine)]
         token = self.settings.token_id
         about = notes.about_machines(answers, everything, shown, filters, token)
@@ -178,7 +173,7 @@ class ProxmoxClient:
         )
         answers.raise_if_empty()
         storages = merge_storages(
-            answers.resources, answers.by_node(), answers.errors, answers.offline
+            answers.resources, answers.by_node("storage"), answers.errors, answers.offline
         )
         storages.sort(key=lambda each: (-each.fullness, each.active is None))
         about = notes.about_storages(answers, storages, self.settings.token_id)

@@ -13,7 +13,11 @@ MAX_LINE = 200  # characters
 
 def clean(value: Any, most: int = MAX_LINE) -> str:
     """Return one line, shortened, without control and bidirectional characters."""
-    value = ANSI.sub("", str(value))
+    value = str(value)
+    if value.isprintable():  # as nearly all are
+        line = " ".join(value.split())
+        return line if len(line) <= most else f"{line[: most - 3]}..."
+    value = ANSI.sub("", value)
     replaced = {"Cc": " ", "Cs": " ", "Co": " ", "Cf": ""}
     line = "".join(replaced.get(unicodedata.category(c), c) for c in value[: 4 * most])
     line = " ".join(line.split())

@@ -30,6 +30,14 @@ class Kind(NamedTuple):
     task: str
 
 
+# What a state of QEMU means, where the guest does not run although nobody stopped it.
+STATES = {
+    "io-error": "its storage has failed or is full, so QEMU froze it",
+    "internal-error": "QEMU failed, and cannot resume it",
+    "guest-panicked": "its operating system has crashed",
+    "watchdog": "its watchdog stopped it, because the guest hung",
+    "shutdown": "the guest is off, but its QEMU process is still running",
+}
 KINDS = {"qemu": Kind("VM", "qm", "qm"), "lxc": Kind("container", "pct", "vz")}
 
 
@@ -76,12 +84,13 @@ class Totals:
 
 @dataclass
 class Infrastructure:
-    """The cluster. attention lists what a person should look at. cluster and quorate are
-    null on a standalone host and without Sys.Audit on /. notes give the totals and say
-    what could not be read. not_shown counts the nodes left out because the answer would be
-    too long."""
+    """The cluster. attention lists what a person should look at, worst first; not_seen what
+    it says nothing about. cluster and quorate are null on a standalone host and without
+    Sys.Audit on /. notes give the totals and say what could not be read. not_shown counts the
+    nodes left out because the answer would be too long."""
 
     attention: list[str]
+    not_seen: list[str]
     cluster: str | None
     quorate: bool | None
     nodes: list[Node]
@@ -90,14 +99,23 @@ class Infrastructure:
     not_shown: int = 0
 
 
+@dataclass
+class RunningTask:
+    """A task that runs: its type in Proxmox, and since when, in seconds since 1970, null if
+    unknown."""
+
+    type: str
+    since: int | None
+
+
 @dataclass(kw_only=True)
 class Machine:
     """A VM (qemu) or container (lxc). cpu is a fraction of its cpus, memory is in bytes,
     uptime is in seconds; they are null while it is stopped or if unknown. status is
     running, stopped, unknown (its node is offline) or a QEMU state such as paused. ha is
-    its HA state, null if HA does not manage it. live is false if its node did not answer:
-    then its status is the last known one, or unknown if the node is offline. A missing key
-    has its default value."""
+    its HA state, null if HA does not manage it. task runs on it now. live is false if its
+    node did not answer: then its status is the last known one, or unknown if the node is
+    offline. A missing key is null, false, [] or, for live, true."""
 
     vm_id: int
     name: str | None = None
@@ -112,7 +130,9 @@ class Machine:
     template: bool = False
     lock: str | None = None
     tags: tuple[str, ...] = ()
+    pool: str | None = None
     ha: str | None = None
+    task: RunningTask | None = None
     live: bool = True
 
     @property
@@ -123,7 +143,12 @@ class Machine:
     @property
     def short(self) -> str:
         """VM 100 (web)"""
-        return f"{KINDS[self.type].noun} {self.vm_id} ({self.name or 'no name'})"
+        return f"{KINDS[self.type].noun} {self.vm_id} ({self.name or self.nameless})"
+
+    @property
+    def nameless(self) -> str:
+        """What to write for a missing name. Without a node's broadcast it is not known."""
+        return "no name" if self.live else "name unknown"
 
     @property
     def condition(self) -> str:

@@ -22,7 +22,17 @@ import anyio
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 
-from src.arguments import Force, NodeName, OptionalName, OptionalNode, OptionalStatus, Server, VmId
+from src.arguments import (
+    Force,
+    NodeName,
+    OptionalName,
+    OptionalNode,
+    OptionalPool,
+    OptionalStatus,
+    OptionalTag,
+    Server,
+    VmId,
+)
 from src.calls import Calls, CurrentClient
 from src.cli import check, read_options
 from src.connection.deadline import POWER_TIMEOUT
@@ -94,9 +104,12 @@ async def list_machines(
     node: OptionalNode = None,
     status: OptionalStatus = None,
     name: OptionalName = None,
+    tag: OptionalTag = None,
+    pool: OptionalPool = None,
 ) -> Annotated[CallToolResult, Machines]:
-    """List VMs and containers: status, CPU, memory, uptime, lock, HA state, tags."""
-    found = await lists.run(lambda proxmox, _: proxmox.get_all_machines(node, status, name), ctx)
+    """List VMs and containers: status, CPU, memory, uptime, lock, running task, HA state, tags."""
+    filters = (node, status, name, tag, pool)
+    found = await lists.run(lambda proxmox, _: proxmox.get_all_machines(*filters), ctx)
     return _answer(*machines_answer(found))
 
 

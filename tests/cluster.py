@@ -21,6 +21,8 @@ SECRET = "0badc0de-5ec7-4e70-8e11-600dfe110w42"
 NAMES = ("URL", "USER", "TOKEN_ID", "TOKEN_SECRET", "VERIFY_SSL")
 SETTINGS = Settings((Address("pve.lan", 8006),), "mcp@pve", "t", SECRET, True)
 
+HA, BACKUP = "/cluster/ha/status/current", "/cluster/backup-info/not-backed-up"
+
 Row = dict[str, Any]
 
 
@@ -32,14 +34,15 @@ def variables(*values: str) -> dict[str, str]:
 class Cluster:
     """Wrap a FakePve: add a token, realistic answers, and answers that a test defines.
 
-    By path, `edit` has functions that change the fake's data, `raw` functions that return
-    whole responses, and `delay` seconds to wait. `sent` lists the requests with their query,
-    `bodies` the bodies of POSTs.
+    By path, `rows` has the data of what the fake invents, `edit` functions that change the
+    fake's data, `raw` functions that return whole responses, and `delay` seconds to wait.
+    `sent` lists the requests with their query, `bodies` the bodies of POSTs.
     """
 
     def __init__(self, pve: FakePve) -> None:
         self.pve = pve
         self.sent: list[tuple[str, str]] = []
+        self.rows: dict[str, Any] = {"/cluster/tasks": [], BACKUP: [], HA: [{"type": "quorum"}]}
         self.edit: dict[str, Callable[[Any], Any]] = {}
         self.raw: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {}
         self.delay: dict[str, float] = {}
@@ -72,7 +75,8 @@ class Cluster:
         if response.content_type != "application/json":
             return response
         change = self.edit.get(path)
-        real = path in ("/nodes", "/cluster/resources") or path.count("/") == 3
+        real = path in ("/nodes", "/cluster/resources", *self.rows) or path.count("/") == 3
+        real = real or path.endswith("/disks/zfs")
         if not change and not real:
             return response
         data = self._real(path, json.loads(response.text)["data"])
@@ -81,6 +85,8 @@ class Cluster:
     def _real(self, path: str, data: Any) -> Any:
         """Add or correct, as pve-manager would, what the fake omits or invents."""
         _, top, *rest = path.split("/")
+        if path in self.rows or path.endswith("/disks/zfs"):
+            return self.rows.get(path, [])
         if top == "nodes" and rest[1:] == ["status"]:
             return node_status(self._usage(rest[0]))
         if path == "/nodes":

@@ -226,13 +226,15 @@ def _list_facts(tool: str, given: Row, answer: Answer, replay: Replay) -> Facts:
         troubles = {f"node {node}" for node in silent} | {f"{node}.*offline" for node in offline}
         troubles |= set() if replay.quorate(now) else {"NO QUORUM"}
         troubles = troubles.union(*(_troubles(row, offline) for row in resources))
+        troubles |= _of_tasks(replay, now, resources, offline)
         yield from _attention_facts(troubles, lines, answer.data["attention"])
     else:
         total, allowed = str(len(shown)), {only}
         tally = Counter("template" if r.get("template") else r["status"] for r in rows or known)
         for status, count in tally.items():
             yield f"{count} are {status}.", re.search(rf"\b{count} {status}", notes)
-    yield f"The total is {total}.", not shown or re.search(rf"\b{total} {key[:-1]}", notes)
+    is_total = re.search(rf"\b{total} (of \d+ )?{key[:-1]}", notes)
+    yield f"The total is {total}.", not shown or is_total
     unread, named = offline | failed, {*NODE.findall(notes)}
     yield f"The notes name {named}, not {unread}.", not shown or unread <= named <= unread | allowed
 
@@ -257,12 +259,35 @@ def _troubles(row: Row, offline: set[str]) -> set[str]:
     status, ha, is_known = row["status"], row.get("hastate"), node not in offline
     share = 0 if "vmid" in row else row.get("disk", 0) / (row.get("maxdisk") or 1)
     words = {
-        str(ha)[:4]: ha == ("fence" if name == "node" else "error"),
-        status: is_known and status in FROZEN,
+        str(ha)[:4]: ha in (("fence",) if name == "node" else ("error", "fence", "recovery")),
+        status: is_known and status in (*FROZEN, "paused", "suspended"),
         f"{100 * share:.0f}": is_known and share >= 0.9,
         "active": is_known and "storage" in row and status != "available",
     }
     return {f"(?=.*{name})(?=.*{node}).*\\b{word}" for word, applies in words.items() if applies}
+
+
+def _of_tasks(replay: Replay, now: float, resources: list[Row], offline: set[str]) -> set[str]:
+    """Return a pattern for each failed task, left over lock, and dead part of HA."""
+    tasks = sorted(replay.rows("/cluster/tasks", now), key=lambda t: t.get("endtime", 0))
+    ha = replay.rows("/cluster/ha/status/current", now)
+    failed: dict[tuple[str, str, str], str] = {}
+    for task in tasks:
+        kind = re.sub("^(qm(?=[^i])|q|vz(?=[^d])|ha)", "", task["type"])
+        status, key = task.get("status", "RUNNING"), (kind, task["id"], task["node"])
+        is_told = re.fullmatch("vzdump|start(all)?|stopall|migrate|.*snapshot|bulk.*", kind)
+        is_told = is_told and (kind != "start" or task["user"] == "root@pam")
+        if re.match("OK|WARN", status) and not task["type"].startswith("ha"):
+            failed.pop(key, None)
+        elif is_told and FAILED.match(status) and task["user"] != "mcp@pve":
+            failed[key] = rf"(?=.*{task['node']})(?=.*{task['id']}).*failed"
+    running = [t for t in tasks if "endtime" not in t]
+    busy = {t["id"] or t["node"] for t in running}
+    left = [r for r in resources if r.get("lock", "suspended") != "suspended" and tasks]
+    left = [r for r in left if not {str(r["vmid"]), r["node"]} & (busy | offline)]
+    dead = [r["node"] for r in ha if "dead?" in r["status"] and r["node"] not in offline]
+    locked = {rf"(?=.*\b{r['vmid']}\b).*locked" for r in left}
+    return {*failed.values()} | locked | {rf"{node}.*dead" for node in dead}
 
 
 def _attention_facts(troubles: set[str], lines: list[str], content: list[str]) -> Facts:

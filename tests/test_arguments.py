@@ -58,7 +58,7 @@ def test_no_hostile_argument_reaches_proxmox(call: Call, demo: Cluster, tool: st
 def test_no_hostile_filter_reaches_proxmox(call: Call, demo: Cluster) -> None:
     wrong = [("node", node) for node in BAD_NODES]
     wrong += [("status", status) for status in ("a b", "x" * 31, 1, ["running"], "-x")]
-    wrong += [("name", name) for name in (1, ["x"], "x" * 101)]
+    wrong += [(k, name) for k in ("name", "tag", "pool") for name in (1.5, True, ["x"], "x" * 101)]
     for name, value in wrong:
         answer = call("list_machines", **{name: value})
         assert answer.is_error, value
@@ -72,7 +72,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("start_machine", {}),
     ("start_machine", {"vm_id": "", "node": "null"}),
     ("list_machines", {"state": "stopped"}),
-    ("list_machines", {"status": 1, "name": 2}),
+    ("list_machines", {"status": 1, "name": 2.5, "tag": True, "pool": []}),
     ("list_storage", {"node": "pve1"}),
     ("list_storage", {"x" * 41: 1}),
 ]

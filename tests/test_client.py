@@ -88,7 +88,7 @@ def test_each_method_reads_live_data_from_the_named_node(api: MagicMock) -> None
 def test_a_machine_that_is_not_on_the_node_is_not_requested(api: MagicMock) -> None:
     api.cluster.resources.get.return_value[-1]["name"] = None
     for node, vm_id, words in (
-        ("pve2", 100, r'100 \(no name\) .* node="pve1"'),
+        ("pve2", 100, r'100 \(name unknown\) .* node="pve1"'),
         ("pve1", 999_999_999, "999999999.* mcp@pve!t"),
         ("pve1", 10**9, "100 to 999999999.* list_machines .* machines"),
         ("pve1", 99, "^vm_id .* 100 "),

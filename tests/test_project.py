@@ -26,7 +26,7 @@ TREES = {name: ast.parse(source) for name, source in SOURCES.items()}
 
 # From top to bottom; modules of one layer do not import each other.
 ORDER = (
-    "server > arguments calls cli > client > lists power > proxmox > connection > config > "
+    "server > arguments calls cli > client schemas > lists power > proxmox > connection > config > "
     "errors foreign models stdio"
 )
 LAYERS = {name: depth for depth, names in enumerate(ORDER.split(">")) for name in names.split()}
@@ -67,7 +67,7 @@ def test_no_module_and_no_package_is_too_large() -> None:
                 assert node.end_lineno
                 assert node.end_lineno - node.lineno < 45, (name, node.name)
     for package in SRC.glob("*/__init__.py"):
-        assert len(list(package.parent.glob("*.py"))) <= 9, package
+        assert len(list(package.parent.glob("*.py"))) <= 10, package
 
 
 def test_a_package_imports_only_from_those_below_it() -> None:

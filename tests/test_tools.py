@@ -22,7 +22,7 @@ def call(mode: str, configured: dict[str, str]) -> Call:
 TOOLS = {
     # name: parameters, (read only, destructive, idempotent)
     "list_infrastructure": ([], (True, False, True)),
-    "list_machines": (["node", "status", "name"], (True, False, True)),
+    "list_machines": (["node", "status", "name", "tag", "pool"], (True, False, True)),
     "list_storage": ([], (True, False, True)),
     "start_machine": (["vm_id", "node"], (False, False, True)),
     "stop_machine": (["vm_id", "node", "force"], (False, True, True)),
@@ -78,9 +78,12 @@ def test_the_six_tools_describe_themselves_and_their_parameters(
 def test_list_infrastructure(call: Call, demo: Cluster) -> None:
     content = call("list_infrastructure").data
     assert (content["cluster"], content["quorate"]) == ("demo", True)
-    node, storage = content["attention"]
+    node, storage, paused, locked = content["attention"]
     assert "pve3" in node
     assert "old-nas" in storage
+    assert "103" in paused
+    assert "104" in locked
+    assert content["not_seen"] == ["inside guests", "disks' health", "updates", "replication"]
     memory = {"memory_used": 36 * GIB, "memory_total": 126 * GIB}
     cpu = {"cpu": pytest.approx(0.125), "cpus": 32}
     assert content["totals"] == {"nodes": 3, "online": 2} | cpu | memory
@@ -112,20 +115,28 @@ def test_list_machines(call: Call, demo: Cluster) -> None:
     )
     lost = {"vm_id": 107, "node": "pve3", "type": "qemu", "status": "unknown"}
     assert machines[107] == lost | {"live": False}
-    schema = listed()[0]["list_machines"].output_schema["$defs"]["Machine"]
-    omitted = schema["properties"].keys() - machines[107].keys()
-    for key in omitted:  # the schema has their values
-        assert "default" in schema["properties"][key], key
-    assert content["notes"] == answer.text.splitlines()[:2]
+    schema = listed()[0]["list_machines"].output_schema["properties"]["machines"]["items"]
+    assert not machines[107].keys() - schema["properties"].keys()
+    assert "A missing key is null, false" in schema["description"]
+    assert content["notes"] == answer.text.splitlines()[:3]
     assert (content["total"], content["not_shown"]) == (11, 0)
 
 
 def test_filters_narrow_the_list_of_machines(call: Call, demo: Cluster) -> None:
     ids: list[int]
+    demo.pve.pools["lab"] = {106}
+    demo.pve.guest(106).pool = "lab"
     for filters, ids in (
         ({"status": "paused"}, [103]),
         ({"status": " Paused ", "node": "", "name": " "}, [103]),
-        ({"name": "PROD"}, [100, 101]),
+        ({"name": "PROD"}, []),
+        ({"tag": "PROD"}, [100, 101]),
+        ({"tag": "pro"}, []),
+        ({"pool": "LAB"}, [106]),
+        ({"pool": "la"}, []),
+        ({"name": "101"}, [101]),
+        ({"name": 101}, [101]),
+        ({"name": "10"}, []),
         ({"name": "win", "node": "null"}, [105]),
         ({"node": "pve3", "status": None}, [107]),
         ({"node": "pve2"}, [101, 104, 106, 201]),

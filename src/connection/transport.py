@@ -152,7 +152,8 @@ class Transport(HTTPAdapter):
         # A little earlier, so that the caller learns which of the two was late.
         self._dialog.handshake_ends = began + min(left - min(0.2, left / 4), connect)
         timeout = (min(CONNECT_TIMEOUT, connect, left), left)
-        options |= {"timeout": timeout, "proxies": self.route.proxies}
+        verify = bool(self.route.verify)
+        options |= {"timeout": timeout, "proxies": self.route.proxies, "verify": verify}
         try:
             response = self._sent(request, **options)
             _ = response.content  # read it before another request takes the slot

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields
 from itertools import accumulate
 from typing import Any
 
+from src.lists.overview import NEVER_SEEN
 from src.lists.texts import count, machine_line, node_line, storage_line, tally
 from src.models import Infrastructure, Machine, Machines, Storages
 
@@ -14,6 +15,7 @@ MAX_CONTENT = 60_000  # characters of JSON: some clients hand the model only tha
 COLUMNS = "vm_id name, node, type, status, CPU, memory, uptime:"
 
 Answer = tuple[str, dict[str, Any]]
+DEFAULTS = {field.name: field.default for field in fields(Machine)}
 
 
 def infrastructure_answer(found: Infrastructure) -> Answer:
@@ -24,10 +26,11 @@ def infrastructure_answer(found: Infrastructure) -> Answer:
 
 def attention_lines(found: Infrastructure) -> list[str]:
     """Return what needs attention. notes[0] is the head, further ones are what is missing."""
+    unseen = f"Not seen: {', '.join(found.not_seen)}."
     if found.attention:
-        return ["Needs attention:", *(f"- {line}" for line in found.attention)]
-    seen = " that could be seen" if found.notes[1:] else ""
-    return [f"Nothing{seen} needs attention."]
+        return ["Needs attention:", *(f"- {line}" for line in found.attention), unseen]
+    is_limited = found.notes[1:] or set(found.not_seen) - set(NEVER_SEEN)
+    return [f"Nothing{' that could be seen' if is_limited else ''} needs attention.", unseen]
 
 
 def machines_answer(found: Machines) -> Answer:
@@ -41,7 +44,7 @@ def machines_answer(found: Machines) -> Answer:
         [machine_line(machine) for machine in found.machines],
         columns=[COLUMNS] if found.machines else [],
         summary=[f"{name}: {tally(by_node[name])}" for name in sorted(by_node)],
-        advice="Narrow the list by node, status or name to see them.",
+        advice="Narrow the list by node, status, name, tag or pool to see them.",
     )
 
 
@@ -101,17 +104,16 @@ def to_json(value: Any) -> Any:
 
     Machines are many, so they are written without the keys that have their default value.
     """
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
     if isinstance(value, list | tuple):
         return [to_json(each) for each in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not is_dataclass(value):
-        return value
-    return {
-        field.name: to_json(found)
-        for field in fields(value)
-        if (found := getattr(value, field.name)) != field.default or not isinstance(value, Machine)
-    }
+    if isinstance(value, Machine):
+        given = {k: v for k, v in vars(value).items() if v != DEFAULTS.get(k, MISSING)}
+        return {key: to_json(each) for key, each in given.items()}
+    return {key: to_json(each) for key, each in vars(value).items()}
 
 
 def _json(value: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 from src.connection.deadline import LIST_TIMEOUT, Progress, time_left, within
@@ -17,6 +17,10 @@ from src.proxmox.entry_nodes import through_best
 from src.proxmox.refusals import unknown_node
 from src.proxmox.rows import Row, read_cluster
 
+OPTIONAL = ("disks/zfs",)  # paths that a node may not have
+# The path of the cluster that must have answered, and what to do with its rows.
+After = tuple[str, Callable[[Api, list[Row]], list[Row]]]
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -25,6 +29,7 @@ class Answers:
     `nodes` has the rows of /nodes by name, `offline` the names of the requested nodes that
     are offline. `live` has the nodes' answers by (node, path), `errors` the first error of each
     node. `cluster` has the rows of /cluster/{path} by path, `cluster_errors` the errors.
+    `optional_errors` has those of paths that a node may not have, by (node, path).
     """
 
     nodes: dict[str, Row]
@@ -33,21 +38,22 @@ class Answers:
     errors: dict[str, ProxmoxError] = field(default_factory=dict)
     cluster: dict[str, list[Row]] = field(default_factory=dict)
     cluster_errors: dict[str, ProxmoxError] = field(default_factory=dict)
+    optional_errors: dict[tuple[str, str], ProxmoxError] = field(default_factory=dict)
 
     @property
     def resources(self) -> list[Row]:
         """The rows of /cluster/resources, none if they could not be read."""
         return self.cluster.get("resources", [])
 
-    def by_node(self) -> dict[str, Any]:
-        """Return the answers by node, if each node was asked for one path only."""
-        return {node: answer for (node, _), answer in self.live.items()}
+    def by_node(self, path: str) -> dict[str, Any]:
+        """Return what the nodes answered at one path, by node."""
+        return {node: answer for (node, asked), answer in self.live.items() if asked == path}
 
     @property
     def silent(self) -> set[str]:
         """The nodes that should have answered and sent no answer at all."""
         lost = {node for node, error in self.errors.items() if error.answer_lost}
-        return lost - self.by_node().keys()
+        return lost - {node for node, path in self.live if path not in OPTIONAL}
 
     @property
     def entry_error(self) -> NoAnswer | None:
@@ -75,9 +81,10 @@ class Answers:
         return status[1] is False or (status[1] is None and 2 * len(offline) >= len(self.nodes) > 1)
 
     def raise_if_empty(self) -> None:
-        """Raise the first ProxmoxError if nothing at all could be read."""
-        if self.cluster_errors and self.errors and not self.live:
-            raise next(iter(self.cluster_errors.values()))
+        """Raise the ProxmoxError of /cluster/resources if no node answered either."""
+        error = self.cluster_errors.get("resources")
+        if error and self.errors and not self.live:
+            raise error
 
 
 def ask_nodes(
@@ -87,18 +94,20 @@ def ask_nodes(
     only: str | None = None,
     patience: float | None = None,
     progress: Progress | None = None,
+    after: Mapping[str, After] | None = None,
 ) -> Answers:
     """GET /nodes/{node}/{path} from every node that is not offline, or from one.
 
     GET /nodes comes first, alongside GET /cluster/{path} with its parameters for each path of
-    `cluster`. Raises ProxmoxError if /nodes fails, and for a node that does not exist.
+    `cluster`. `after` has what to ask, by a name for it, once one of these has answered.
+    Raises ProxmoxError if /nodes fails, and for a node that does not exist.
     """
     if only is not None:
         check_target(only.replace(".", "-"))  # a full name is harmless: it is not found
     patience = patience or LIST_TIMEOUT
     waiting = progress and partial(_report, progress, patience)
     with within(patience):
-        ask = partial(_ask_through_one, api, paths, cluster, only)
+        ask = partial(_ask_through_one, api, paths, cluster, after or {}, only)
         if api.addresses.are_several:  # only this thread may report progress
             return through_best(api, ask, partial(waiting, 0) if waiting else None)
         return ask(waiting)
@@ -108,6 +117,7 @@ def _ask_through_one(
     api: Api,
     paths: Sequence[str],
     cluster: Mapping[str, Mapping[str, str]],
+    after: Mapping[str, After],
     only: str | None,
     waiting: Callable[[int], None] | None = None,
 ) -> Answers:
@@ -121,9 +131,11 @@ def _ask_through_one(
     try:
         listing = ask(api.rows, api.root.nodes)
         cluster_requests = {
-            path: ask(api.rows, getattr(api.root.cluster, path), **params)
+            path: ask(api.rows, _resource(api.root.cluster, path), **params)
             for path, params in cluster.items()
         }
+        for name, (path, call) in after.items():
+            cluster_requests[name] = ask(_then, cluster_requests[path], call, api)
         wait([listing], patience)
         nodes = _by_name(_result(listing, api, patience), only)
         wanted = sorted(nodes) if only is None else [only]
@@ -161,7 +173,10 @@ def _collect(
         try:
             answers.live[name, path] = _result(future, api, patience, name)
         except ProxmoxError as error:
-            answers.errors.setdefault(name, error)
+            if path in OPTIONAL:
+                answers.optional_errors[name, path] = error
+            else:
+                answers.errors.setdefault(name, error)
     for path, future in cluster_requests.items():
         try:
             answers.cluster[path] = _result(future, api, patience)
@@ -172,7 +187,7 @@ def _collect(
 
 def _ask(api: Api, node: str, path: str) -> Any:
     """GET /nodes/{node}/{path}."""
-    resource = getattr(api.root.nodes(node), path)
+    resource = _resource(api.root.nodes(node), path)
     if path == "status":
         return api.row(resource, node)
     try:
@@ -182,6 +197,15 @@ def _ask(api: Api, node: str, path: str) -> Any:
         if error.code != 500 or path == "storage":
             raise
         return api.rows(resource, node)
+
+
+def _then(source: Future[list[Row]], call: Callable[[Api, list[Row]], Any], api: Api) -> Any:
+    return call(api, source.result())
+
+
+def _resource(root: Any, path: str) -> Any:
+    """Return proxmoxer's resource for a path below another one."""
+    return reduce(getattr, path.split("/"), root)
 
 
 def _wait(futures: Collection[Future[Any]], waiting: Callable[[int], None] | None) -> None:

@@ -1,5 +1,6 @@
-"""Which machines a call of list_machines asks for."""
+"""Which machines a call of list_machines asks for, and what it does not show."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from src.models import Machine
@@ -7,24 +8,40 @@ from src.models import Machine
 
 @dataclass(frozen=True)
 class Filters:
-    """The arguments of list_machines. None is no filter."""
+    """The arguments of list_machines. None is no filter. Upper and lower case are the same."""
 
     node: str | None = None
     status: str | None = None
-    name: str | None = None  # part of the name or of a tag, in upper or lower case
+    name: str | None = None  # part of the name, or the id
+    tag: str | None = None  # exactly one of the tags
+    pool: str | None = None  # exactly the pool
 
     def match(self, machine: Machine) -> bool:
         """Whether the machine passes every filter."""
-        part = (self.name or "").lower()
+        name = (self.name or "").lower()
+        tag, pool = ((each or "").lower() for each in (self.tag, self.pool))
         return (
             self.node in (None, machine.node)
             and self.status in (None, machine.status)
-            and any(part in word.lower() for word in (machine.name or "", *machine.tags))
+            and (name in (machine.name or "").lower() or name == str(machine.vm_id))
+            and (not tag or tag in [each.lower() for each in machine.tags])
+            and (not pool or pool == (machine.pool or "").lower())
         )
 
     @property
+    def narrows(self) -> bool:
+        """Whether it asks for some of a node's machines."""
+        return any(value for key, value in vars(self).items() if key != "node")
+
+    @property
     def words(self) -> str:
-        """Write " on pve2 with status paused and name web", or nothing."""
-        others = [f"{n} {v}" for n, v in vars(self).items() if v and n != "node"]
-        where = f" on {self.node}" if self.node else ""
-        return where + (f" with {' and '.join(others)}" if others else "")
+        """Write "status paused, name web", or nothing."""
+        return ", ".join(f"{n} {v}" for n, v in vars(self).items() if v and n != "node")
+
+    def cannot_match(self, machine: Machine, offline: Collection[str]) -> bool:
+        """Whether nobody can tell: the name and tags of its offline node are not known."""
+        if machine.name or machine.node not in offline or self.node not in (None, machine.node):
+            return False
+        return (bool(self.name) and self.name != str(machine.vm_id)) or bool(
+            self.tag and not machine.tags
+        )

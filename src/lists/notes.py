@@ -6,23 +6,42 @@ from typing import Any
 from src.errors import ProxmoxError
 from src.lists.ask_nodes import Answers
 from src.lists.filters import Filters
-from src.lists.texts import count, not_active, percent, size, tally, tally_storages
+from src.lists.texts import (
+    count,
+    memory_of,
+    not_active,
+    percent,
+    ranges,
+    size,
+    tally,
+    tally_storages,
+)
 from src.models import Machine, Storage, Totals
 from src.proxmox.rows import flag
 
-MAX_NOTES, MAX_NOTE = 30, 1000
+MAX_NOTES, MAX_NOTE, MAX_NAMESAKES = 30, 1000, 5
+ROOT_DISKS = " (the nodes' root disks: list_infrastructure)"
 
 
 def about_nodes(
-    answers: Answers, cluster: str | None, quorate: bool | None, totals: Totals
+    answers: Answers,
+    cluster: str | None,
+    quorate: bool | None,
+    totals: Totals,
+    unknown: int = 0,
+    sources: Mapping[str, str] | None = None,
 ) -> list[str]:
+    """Return the totals, and what could not be read. `unknown` counts nodes without statistics,
+    `sources` says what each path of the cluster tells."""
     quorum = {None: "", True: ", quorate", False: ", NOT QUORATE"}
     head = f"Cluster {cluster}{quorum[quorate]}: " if cluster else ""
     head += f"{totals.online} of {count(totals.nodes, 'node')} online"
+    head += f", {unknown} unknown" if unknown else ""
     if totals.cpu is not None:
         head += f", CPU {percent(totals.cpu)} of {totals.cpus}"
     if totals.memory_total is not None:
         head += f", memory {size(totals.memory_total, totals.memory_used)}"
+    head += " (storages: list_storage)"
     notes = _failed(answers.errors, "load, version and live figures are missing")
     error = answers.cluster_errors.get("status")
     # Without the right to ask (403) both are null, as on a single host.
@@ -32,7 +51,25 @@ def about_nodes(
         notes.append(
             f"Storages and machines could not be checked for what needs attention. {error.cause}"
         )
+    for path, what in (sources or {}).items():
+        error = answers.cluster_errors.get(path)
+        absent = path == "ceph" and error is not None and error.code == 500
+        if error and path != "status" and not is_refused(error) and not absent:
+            notes.append(f"{what[0].upper()}{what[1:]} could not be read. {error.cause}")
+    others = {
+        node: error
+        for (node, _), error in answers.optional_errors.items()
+        if error.code != 500 and not is_refused(error) and node not in answers.errors
+    }
+    if others:
+        first, *_ = others.values()
+        notes.append(f"ZFS of {', '.join(sorted(others))} could not be read. {first.cause}")
     return _bounded([head, *notes])
+
+
+def is_refused(error: ProxmoxError | None) -> bool:
+    """Whether the token may not ask for something, or this version does not have it."""
+    return error is not None and error.code in (403, "not the API")
 
 
 def about_machines(
@@ -42,34 +79,78 @@ def about_machines(
     filters: Filters,
     token_id: str,
 ) -> list[str]:
-    node = filters.node
-    where = node or count(len({machine.node for machine in shown}), "node")
-    head = f"{count(len(shown), 'machine')} on {where}: {tally(shown)}"
-    there = [machine for machine in everything if node in (None, machine.node)]
-    if not shown:
-        head = f"No machines{filters.words}."
-        if there:
-            head += f" Without the filters there are: {tally(there)}."
-    notes = _missing(answers, "machines")
+    """Return the tally, what the filters hide, and what the list lacks."""
+    there = [machine for machine in everything if filters.node in (None, machine.node)]
+    notes = [_head(there, shown, filters)]
+    unknown = [each for each in everything if filters.cannot_match(each, answers.offline)]
+    for node in sorted({machine.node for machine in unknown}):
+        ids = [machine.vm_id for machine in unknown if machine.node == node]
+        notes.append(
+            f"{count(len(ids), 'machine')} on {node} ({ranges(ids)}) cannot be matched: their "
+            "names and tags are not known while it is offline."
+        )
+    if filters.pool and not any(machine.pool for machine in everything):
+        notes.append(
+            f"No machine is in a pool, or the token {token_id} lacks Pool.Audit on /pool, without "
+            "which pools cannot be seen."
+        )
+    notes += _missing(answers, "machines")
     if not there and not answers.errors:
         nodes = {str(row["node"]) for row in answers.resources if row.get("node")}
-        if node and nodes - {node}:
+        if filters.node and nodes - {filters.node}:
             others = ", ".join(sorted(nodes))
             notes.append(f"There are machines on other nodes: {others}.")
         elif not nodes:
             notes.append(_nothing("machines", "VM.Audit on /vms", token_id))
-    return _bounded([head, *notes])
+    notes += _namesakes(shown)
+    if any(machine.status == "paused" for machine in shown):
+        notes.append("paused: suspended, not hung; resume it in Proxmox.")
+    return _bounded(notes)
+
+
+def _head(there: list[Machine], shown: list[Machine], filters: Filters) -> str:
+    """Say how many machines there are, how many match, and what is not shown."""
+    where = filters.node or count(len({machine.node for machine in there}), "node")
+    on_node = f" on {filters.node}" if filters.node else ""
+    if not shown:
+        narrowed = f" match ({filters.words})" if filters.words else ""
+        rest = f" Without the filters there are: {tally(there)}." if there else ""
+        return f"No machines{on_node}{narrowed}.{rest}"
+    if not filters.narrows:
+        return f"{count(len(shown), 'machine')} on {where}: {tally(shown)}{memory_of(shown)}"
+    hidden = [machine for machine in there if machine not in shown]
+    head = (
+        f"{len(shown):,} of {count(len(there), 'machine')} on {where} "
+        f"{'matches' if len(shown) == 1 else 'match'} ({filters.words}): {tally(shown)}"
+        f"{memory_of(shown)}."
+    )
+    return f"{head} Not shown: {tally(hidden)}." if hidden else head
+
+
+def _namesakes(machines: list[Machine]) -> list[str]:
+    """Say which machines have the same name."""
+    ids: dict[str, list[int]] = {}
+    for machine in machines:
+        if machine.name:
+            ids.setdefault(machine.name, []).append(machine.vm_id)
+    same = {name: vm_ids for name, vm_ids in sorted(ids.items()) if len(vm_ids) > 1}
+    notes = [
+        f"{len(vm_ids)} machines have the name {name} ({ranges(vm_ids)})."
+        for name, vm_ids in list(same.items())[:MAX_NAMESAKES]
+    ]
+    left = len(same) - MAX_NAMESAKES
+    return [*notes, f"{left:,} more names are those of several machines."] if left > 0 else notes
 
 
 def about_storages(answers: Answers, storages: list[Storage], token_id: str) -> list[str]:
-    head = f"{count(len(storages), 'storage')}: {tally_storages(storages)}"
+    head = f"{count(len(storages), 'storage')}: {tally_storages(storages)}{ROOT_DISKS}"
     notes = _missing(answers, "storages")
     if any(error.answer_lost for error in answers.errors.values()):
         notes.append(
             "A node checks its storages one by one. If only this list waits for a node, the "
             "likely cause is a dead network storage (NFS, CIFS)."
         )
-    notes += _inactive_somewhere(storages, answers.by_node())
+    notes += _inactive_somewhere(storages, answers.by_node("storage"))
     if not storages and not answers.errors:
         notes.append(_nothing("storages", "Datastore.Audit on /storage", token_id))
     return _bounded([head if storages else "No storages.", *notes])
@@ -100,6 +181,9 @@ def _missing(answers: Answers, things: str) -> list[str]:
             f"The cluster's own list could not be read, so the {things} of nodes that did "
             f"not answer are missing. {error.cause}"
         )
+    error = answers.cluster_errors.get("tasks")
+    if error and not is_refused(error):
+        notes.append(f"What runs on the machines now could not be read. {error.cause}")
     return notes
 
 

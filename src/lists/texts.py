@@ -2,8 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
-from src.models import Machine, Node, Storage
+from src.foreign import some_of
+from src.models import Machine, Node, RunningTask, Storage
+from src.proxmox.tasks import word_for
 
 STATES = {True: "active", False: "inactive", None: "unknown"}
 
@@ -44,6 +47,31 @@ def tally(machines: list[Machine]) -> str:
     return ", ".join([*words, count(templates, "template")] if templates else words)
 
 
+def memory_of(machines: list[Machine]) -> str:
+    """Write ", memory 22.4/32.0 GiB" of the machines that run, or nothing."""
+    known = [m for m in machines if m.memory_used is not None and m.memory_total is not None]
+    used, total = sum(m.memory_used or 0 for m in known), sum(m.memory_total or 0 for m in known)
+    return f", memory {size(total, used)}" if total else ""
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Write 400, 550 to 555."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    shown = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return some_of(shown)
+
+
+def since(task: RunningTask) -> str:
+    """Write shutdown since 12:30:05 UTC."""
+    when = f" since {datetime.fromtimestamp(task.since, UTC):%H:%M:%S} UTC" if task.since else ""
+    return f"{word_for(task.type)}{when}"
+
+
 def tally_storages(storages: list[Storage]) -> str:
     """Write 5 active, 1 inactive, 2 unknown."""
     counts = Counter(STATES[storage.active] for storage in storages)
@@ -73,7 +101,7 @@ def machine_line(machine: Machine) -> str:
     cpus, total = machine.cpus, machine.memory_total
     busy = runs and cpus is not None and machine.cpu is not None
     return _line(
-        f"{machine.vm_id} {machine.name or '(no name)'}",
+        f"{machine.vm_id} {machine.name or f'({machine.nameless})'}",
         machine.node,
         machine.type,
         machine.status,
@@ -82,6 +110,7 @@ def machine_line(machine: Machine) -> str:
         runs and machine.uptime is not None and duration(machine.uptime),
         machine.template and "template",
         machine.lock and f"locked ({machine.lock})",
+        machine.task is not None and since(machine.task),
         machine.ha and f"HA {machine.ha}",
         bool(machine.tags) and "tags " + " ".join(machine.tags),
         not machine.live and machine.status != "unknown" and "last known",

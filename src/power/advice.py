@@ -10,7 +10,8 @@ from src.foreign import quote, some_of
 from src.models import GOALS, Action, Machine
 from src.power import tasks
 from src.power.obstacles import LOOK, RESTART, force, ha_error
-from src.power.tasks import Task, UnderWay, describe
+from src.power.tasks import UnderWay, describe
+from src.proxmox.tasks import Task
 
 TOOLS = {
     "start": "start_machine",

@@ -12,13 +12,13 @@ from src.connection.no_answer import not_the_api
 from src.errors import ProxmoxError
 from src.foreign import clean
 from src.models import KINDS, Action, Machine
-from src.power.tasks import UPID, Task, node_time, read_task
+from src.power.tasks import node_time
 from src.proxmox import refusals
 from src.proxmox.api import Api, check_target
 from src.proxmox.rows import Row, flag, integer, read_cluster, read_machine
+from src.proxmox.tasks import UPID, Task, read_log, read_task
 
 LOG_LINES = 5  # of a log are shown
-LOG_PAGE, MAX_LOG_PAGES = 5000, 10  # lines in a request, and requests
 
 
 @dataclass(kw_only=True)
@@ -188,16 +188,7 @@ def log_tail(api: Api, task: str) -> list[str]:
 
     If there are warnings, their lines, and those that continue the first one.
     """
-    node = task.split(":")[1]
-    log = api.root.nodes(node).tasks(task).log
-    rows: list[Row] = []
-    for _ in range(MAX_LOG_PAGES):
-        page = api.rows(log, node, start=len(rows), limit=LOG_PAGE)
-        rows += page
-        if len(page) != LOG_PAGE:
-            break
-    lines = [clean(row.get("t") or "") for row in rows]
-    lines = [line for line in lines if line not in ("", "no content")]
+    lines = read_log(api, task)
     warnings = [n for n, line in enumerate(lines) if line.startswith("WARN")]
     if not warnings:
         return lines[-LOG_LINES:]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from src.errors import ProxmoxError
-from src.models import KINDS, Action, Machine
+from src.models import KINDS, STATES, Action, Machine
 from src.power.tasks import UnderWay
 
 LOOK = "Call list_machines in a minute."
@@ -14,11 +14,11 @@ EXEMPT = {("start", "suspended"), ("start", "mounted"), ("stop", "mounted")}
 # end its process, or repair the storage.
 WAIT, RESUME, CUT, END, REPAIR = "wait", "resume", "cut", "end", "repair"
 STUCK = {
-    "shutdown": ("the guest is off, but its QEMU process is still running", END),
-    "io-error": ("its storage has failed or is full, so QEMU froze it", REPAIR),
-    "internal-error": ("QEMU failed, and cannot resume it", CUT),
-    "guest-panicked": ("its operating system has crashed", CUT),
-    "watchdog": ("its watchdog stopped it, because the guest hung", RESUME),
+    "shutdown": (STATES["shutdown"], END),
+    "io-error": (STATES["io-error"], REPAIR),
+    "internal-error": (STATES["internal-error"], CUT),
+    "guest-panicked": (STATES["guest-panicked"], CUT),
+    "watchdog": (STATES["watchdog"], RESUME),
     "inmigrate": ("it is being migrated or resumed", WAIT),
     "postmigrate": ("it has been migrated", WAIT),
     "finish-migrate": ("it is being migrated", WAIT),

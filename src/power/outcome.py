@@ -12,8 +12,9 @@ from src.errors import ProxmoxError
 from src.models import GOALS, Action, Machine, PowerResult
 from src.power import advice, guest, outlook
 from src.power.guest import LiveMachine
-from src.power.tasks import UnderWay, later_than, lock_holder, succeeded
+from src.power.tasks import UnderWay, later_than, lock_holder, starts
 from src.proxmox.api import Api
+from src.proxmox.tasks import succeeded
 
 CHANGES_TIMEOUT = 0.2  # they were asked for before the POST
 LOG_TIMEOUT = 2.0
@@ -156,7 +157,7 @@ def _confirm(api: Api, order: Order, end: End) -> PowerResult:
         if after.managed or order.action == "reboot":
             tasks = guest.read_tasks(api, machine)
             later = later_than(tasks, order.began, order.task or "")
-            started = any(task.starts and succeeded(task.status or "") for task in later)
+            started = any(starts(task) and succeeded(task.status or "") for task in later)
             acted = bool(later) or after.ha not in (None, order.before.ha)
             reason = str(later[-1].status) if later and later[-1].failed else ""
             # HA may try again, until it puts the machine into the state error.

@@ -1,67 +1,23 @@
 """What a machine's tasks mean for it: pure functions."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 
-from src.foreign import clean
 from src.models import GOALS, KINDS, Action, Machine
-from src.proxmox.rows import Row, integer
+from src.proxmox.tasks import CONSOLES, Task
 
 # What a type of task does: qmstart, vzstart and so on.
 ACTIONS: dict[str, Action] = {
     f"{kind.task}{action}": action for kind in KINDS.values() for action in GOALS
 } | {"hastart": "start", "hastop": "stop"}
-UPID = re.compile(r"UPID:([a-zA-Z0-9-]+)(:[0-9A-Fa-f]{8,9}){3}:[^/\s?#%]+:")
-MAX_TIME = 2**33
-CONSOLES = ("vncproxy", "vncshell", "termproxy", "spiceproxy", "spiceshell")
 # How many seconds Proxmox waits for a guest to obey, unless its options say otherwise.
 VM_PATIENCE, AGENT_PATIENCE, CONTAINER_PATIENCE, CONTAINER_REBOOT_PATIENCE = 60, 600, 125, 60
 HUNG_PATIENCE = 70  # until the process of a VM that hangs is killed
 HA_PATIENCE = 60  # until HA cuts the power of a VM
 ASKED_WITHIN = 15  # seconds: a graceful task that fails sooner has not asked the guest
 HA_DELAY = 60  # until HA acts on a request; 30 s were seen on a busy cluster
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task of Proxmox. `status` is its exit status, None while it runs. `began` and `ended`
-    are in seconds since 1970 by the node's clock, 0 if unknown."""
-
-    upid: str
-    type: str
-    status: str | None
-    began: int
-    ended: int = 0
-
-    @property
-    def starts(self) -> bool:
-        """Whether it starts the machine itself, and does not only ask HA to."""
-        return ACTIONS.get(self.type) == "start" and self.type != "hastart"
-
-    @property
-    def failed(self) -> bool:
-        return self.status is not None and not succeeded(self.status)
-
-
-def succeeded(status: str) -> bool:
-    """Whether an exit status means success: OK, or WARNINGS and their number."""
-    return status == "OK" or status.startswith("WARNINGS")
-
-
-def read_task(row: Row) -> Task:
-    """Read a row of /nodes/{node}/tasks. A running task has the status RUNNING."""
-    began, ended = (integer(row.get(key)) or 0 for key in ("starttime", "endtime"))
-    status = clean(row.get("status") or "RUNNING")
-    return Task(
-        upid=clean(row.get("upid") or ""),
-        type=clean(row.get("type") or ""),
-        status=None if status == "RUNNING" else status,
-        began=began if 0 < began < MAX_TIME else 0,
-        ended=ended if 0 < ended < MAX_TIME else 0,
-    )
 
 
 @dataclass(frozen=True)
@@ -111,6 +67,11 @@ def under_way(
         return UnderWay("start") if starts and request != "hastop" else None
     stops = request == "hastop" or machine.ha == "request_stop"
     return UnderWay("stop") if stops else None
+
+
+def starts(task: Task) -> bool:
+    """Whether it starts the machine itself, and does not only ask HA to."""
+    return ACTIONS.get(task.type) == "start" and task.type != "hastart"
 
 
 def node_time(tasks: list[Task], machine: Machine) -> float | None:

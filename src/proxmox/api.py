@@ -39,6 +39,8 @@ class Api:
         self.settings = addresses.settings
         session = root._store["session"]  # proxmoxer has no public way to it
         session.trust_env = False
+        # The transports know what applies; to merge it anew makes each request slower.
+        session.merge_environment_settings = lambda *_: {}
         session.mount("https://", addresses)
         session.max_redirects = 0  # the API never redirects, but a login page does
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))

@@ -226,7 +226,7 @@ def probe(api: Api) -> Callable[[], list[str]]:
         wait(asked, PROBE_PATIENCE)
         used = api.addresses.in_order()[0]
         return [
-            f"{entry.url} {entry.trouble}; asked through {used.url}."
+            f"{entry.url} {entry.trouble}; asked through {used.url}"
             for entry in api.addresses.entries
             if entry.trouble and entry is not used and (entry.trouble, used.trouble) != BOTH_CUT
         ]

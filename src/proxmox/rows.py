@@ -126,6 +126,7 @@ def read_machine(
             clean(tag, MAX_TAG)
             for tag in re.findall(r"[^;,\s]+", str(row.get("tags") or ""))[:MAX_TAGS]
         ),
+        pool=text(resource.get("pool")),
         ha=_ha(row, resource),
         live=live is not None,
     )

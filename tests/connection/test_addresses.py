@@ -126,7 +126,7 @@ def test_a_start_is_sent_once_through_the_address_that_answers(
     attention = call("list_infrastructure").data["attention"]
     (line,) = (line for line in attention if dead in line)
     assert line.startswith((f"{dead} does not answer (", f"{dead} cannot be used ("))
-    assert line.endswith(f"; asked through {nodes[0].pve.url}.")
+    assert f"); asked through {nodes[0].pve.url}. " in line
 
 
 def test_an_address_is_asked_last_while_it_hangs_and_first_again_if_the_other_fails(
@@ -272,7 +272,7 @@ def test_a_list_is_whole_if_its_node_dies_meanwhile(
     connect(relay.url, nodes[1])
     assert is_whole(tool, call(tool))
     line = f"{relay.url} does not answer (connection refused); asked through {nodes[1].pve.url}."
-    assert line in call("list_infrastructure").data["attention"]
+    assert line in call("list_infrastructure").text
 
 
 def test_no_list_has_answers_of_two_addresses(

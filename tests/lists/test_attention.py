@@ -1,54 +1,228 @@
-"""Test what needs attention, in cases that no recording shows."""
+"""Test what list_infrastructure says needs attention, through a real client and over HTTPS."""
 
-import re
 from typing import Any
 
-from src.lists.attention import needs_attention
+import pytest
+from aiohttp import web
+
+from src.lists import attention
+from src.lists.attention import Findings, needs_attention
 from src.models import Node
 from src.proxmox.rows import Row
+from tests.cluster import BACKUP, HA, TOKEN, Cluster
+from tests.conftest import Call, Patch
 from tests.golden import compare
 
-OK = Node("a", "online", memory_used=89, memory_total=100, disk_used=0, disk_total=9)
-VM: Row = {"type": "qemu", "vmid": 100, "name": "web", "node": "a", "status": "running"}
-NFS: Row = {"type": "storage", "storage": "nfs", "node": "a", "status": "available"}
-NFS |= {"shared": 1, "disk": 89, "maxdisk": 100}
-FULL, DEAD = NFS | {"disk": 90}, NFS | {"status": "unknown"}
+NOW = 1_787_200_000  # 2026-08-20 04:26:40 UTC
+TASKS, CEPH = "/cluster/tasks", "/cluster/ceph/status"
+NOTHING = "Nothing needs attention."
+UNSEEN = "Not seen: inside guests, disks' health, updates, replication."
 
 
-def attention(*resources: Row, nodes: list[Node] | None = None, **more: Any) -> list[str]:
-    given: dict[str, Any] = {"quorate": True, "silent": ()} | more
-    return needs_attention(nodes or [OK], given["quorate"], given["silent"], [*resources])
+def task(kind: str, status: str | None = "OK", **changes: Any) -> Row:
+    """Return a row of /cluster/tasks that ended an hour ago, or runs if it has no status."""
+    row: Row = {"type": kind, "id": "", "node": "pve1", "user": "root@pam"} | changes
+    row |= {"starttime": row.get("starttime", NOW - 3700)}
+    began, where = f"{row['starttime']:08X}", row["node"]
+    row["upid"] = f"UPID:{where}:0000C350:0A0B0C0D:{began}:{kind}:{row['id']}:{row['user']}:"
+    ended = {"endtime": row["starttime"] + 100, "status": status, "saved": "1"}
+    return row | ({"pid": 5} if status is None else ended)
 
 
-def test_a_healthy_cluster_needs_no_attention() -> None:
-    paused = [VM | {"status": state} for state in ("paused", "suspended", "prelaunch")]
-    managed = VM | {"hastate": "started"}
-    assert attention(VM, NFS, managed, *paused) == []
-    assert attention(quorate=None) == []
+@pytest.fixture(autouse=True)
+def _time_of_the_cluster(monkeypatch: Patch) -> None:
+    monkeypatch.setattr("src.proxmox.api.Api.server_time", float(NOW))
 
 
-def test_a_lost_quorum_comes_first_then_nodes_then_the_rest_each_once() -> None:
-    nodes = [OK, Node("b", "online", memory_used=90, memory_total=100)]
-    nodes += [Node("c", "online", disk_used=96, disk_total=100)]
-    nodes += [Node("d", "offline"), Node("e", "unknown")]
-    fenced = {"type": "node", "node": "d", "hastate": "fence"}
-    own = FULL | {"shared": 0, "storage": "local"}
-    # The dead storage of the offline node needs no line.
-    storages = [FULL, FULL | {"node": "b"}, own, DEAD | {"node": "d"}]
-    storages += [DEAD | {"node": node, "storage": "x"} for node in ("c", "b")]
-    lines = attention(VM, fenced, *storages, nodes=nodes, quorate=False, silent={"e"})
-    compare("attention", {"a cluster in trouble": "\n".join(lines)})
+@pytest.fixture
+def healthy(cluster: Cluster) -> Cluster:
+    """Provide three nodes without any trouble."""
+    for name in ("pve2", "pve3"):
+        cluster.pve.add_node(name)
+    cluster.pve.add_vm(100, "web", status="running")
+    cluster.pve.add_vm(108, "hibernated", lock="suspended")
+    cluster.pve.add_ct(200, "dns", node="pve2", status="running")
+    cluster.rows[TASKS] = [
+        task("vzdump", "job errors", starttime=NOW - 7200),
+        task("vzdump", "WARNINGS: 1"),
+        task("vzdump", "job errors", node="pve2", starttime=NOW - 90_000),
+        task("aptupdate", "exit code 1"),
+        task("vncproxy", "connection timed out", id="100"),
+        task("qmstart", "no disk", id="100", user="ann@pam"),
+        task("vzstart", "no disk", id="200", user=TOKEN.split("!")[0], tokenid="t"),
+        task("qmstart", "no disk", id="108", starttime=NOW - 5000),
+        task("qmstart", "OK", id="108"),
+    ]
+    return cluster
 
 
-def test_a_frozen_guest_needs_attention() -> None:
-    for state in ("watchdog", "shutdown"):
-        (line,) = attention(VM | {"status": state})
-        assert re.search(rf"VM 100 \(web\) on a.*\b{state}\b", line)
+def test_a_healthy_cluster_needs_no_attention(call: Call, healthy: Cluster) -> None:
+    answer = call("list_infrastructure")
+    assert answer.text.splitlines()[:2] == [NOTHING, UNSEEN]
+    assert answer.data["attention"] == []
+    assert len(answer.data["notes"]) == 1
+    assert not [path for _, path in healthy.sent if "ceph" in path or "/log" in path]
 
 
-def test_attention_has_at_most_21_lines() -> None:
+def everything(cluster: Cluster) -> None:
+    """Give the cluster one trouble of each kind."""
+    pve, edit, gib = cluster.pve, cluster.edit, 1 << 30
+    for n in range(2, 7):
+        pve.add_node(f"pve{n}", online=n != 6)
+    for n, (usage, total) in enumerate(((60, 64), (10, 64), (10, 64))):
+        pve.nodes[f"pve{n + 1}"]["usage"] = {"mem": usage * gib, "maxmem": total * gib}
+    pve.nodes["pve2"]["usage"] |= {"disk": 95 * gib, "maxdisk": 100 * gib}
+    states = ("io-error", "internal-error", "guest-panicked", "watchdog", "shutdown", "paused")
+    for n, state in enumerate((*states, "suspended")):
+        pve.add_vm(101 + n, f"vm-{state}", status="running", qmpstatus=state)
+    pve.add_vm(110, "locked", lock="backup", node="pve2")
+    pve.add_vm(111, "in-backup", lock="backup", status="running")
+    pve.add_vm(112, "failed", node="pve3").ha_state = "error"
+    pve.add_vm(113, "lost", node="pve4").ha_state = "recovery"
+    pve.add_ct(200, "full", status="running")
+    pve.add_ceph_storage()
+    pve.storages["dead"] = {"type": "nfs", "active": 0, "shared": 1, "content": "iso"}
+    pve.storages["dead"] |= {"path": "/m", "server": "s", "export": "/e", "files": set()}
+
+    def resources(rows: list[Row]) -> list[Row]:
+        for row in rows:
+            if row["id"] == "lxc/200":
+                row |= {"disk": 39 * gib, "maxdisk": 40 * gib}
+            if row["id"] == "node/pve4":
+                row["hastate"] = "fence"
+            if row.get("storage") == "local" and row["node"] == "pve3":
+                row |= {"disk": 97 * gib, "maxdisk": 100 * gib}
+            if row.get("node") == "pve5" and row["type"] == "storage":
+                row["status"] = "unknown"
+            if row["id"] == "qemu/113":
+                row["hastate"] = "recovery"
+        return rows
+
+    def nodes(rows: list[Row]) -> list[Row]:
+        few = {"id": "node/pve5", "node": "pve5", "type": "node", "status": "unknown"}
+        return [few if row["node"] == "pve5" else row for row in rows]
+
+    edit |= {"/cluster/resources": resources, "/nodes": nodes}
+    edit["/cluster/status"] = lambda rows: [
+        r | {"quorate": 0} if "quorate" in r else r for r in rows
+    ]
+    edit["/nodes/pve1/status"] = lambda row: row | {"swap": {"used": 8 * gib, "total": 8 * gib}}
+    edit["/nodes/pve3/status"] = lambda row: row | {"pveversion": "pve-manager/8.4.1/x"}
+    cluster.rows[HA] = [
+        {"type": "fencing", "armed-state": "disarmed", "resource_mode": "freeze"},
+        {"type": "master", "node": "pve2", "status": "pve2 (old timestamp - dead?, x)"},
+        {"type": "lrm", "node": "pve3", "status": "pve3 (old timestamp - dead?, x)"},
+        {"type": "lrm", "node": "pve6", "status": "pve6 (old timestamp - dead?, x)"},
+    ]
+    checks = {
+        "A": {"severity": "HEALTH_WARN", "summary": {"message": "1 pool is nearly full"}},
+        "B": {"severity": "HEALTH_ERR", "summary": {"message": "3 osds down"}},
+    }
+    cluster.rows[CEPH] = {"health": {"status": "HEALTH_ERR", "checks": checks}}
+    pools = [{"name": "rpool", "health": "ONLINE"}, {"name": "tank", "health": "DEGRADED"}]
+    cluster.rows["/nodes/pve2/disks/zfs"] = pools
+    cluster.rows[BACKUP] = [{"vmid": n, "name": f"vm-{n}", "type": "qemu"} for n in range(101, 113)]
+    failed = task("vzdump", "job errors")
+    cluster.rows[TASKS] = [
+        failed,
+        task("vzdump", "job errors", starttime=NOW - 9000),
+        task("qmigrate", "migration aborted", id="112", node="pve3"),
+        task("qmrestore", "no space", id="120"),
+        task("qmstart", "no disk", id="112", node="pve3"),
+        task("qmsnapshot", "got timeout", id="101"),
+        task("prunebackups", "no such store", id="nas"),
+        task("acmerenew", "order failed"),
+        task("vzdump", None, starttime=NOW - 60),
+    ]
+    log = [
+        "INFO: starting new backup job",
+        "ERROR: Backup of VM 101 failed - no space left on device",
+        "ERROR: Backup of CT 200 failed - vma: exit code 1",
+        "INFO: Backup job finished with errors",
+    ]
+    lines = [{"n": n, "t": text} for n, text in enumerate(log, 1)]
+
+    async def read(_: web.Request) -> web.Response:
+        return web.json_response({"data": lines})
+
+    cluster.raw[f"/nodes/pve1/tasks/{failed['upid']}/log"] = read
+
+
+def test_everything_that_can_be_wrong_is_listed_worst_first(
+    call: Call, cluster: Cluster, monkeypatch: Patch
+) -> None:
+    everything(cluster)
+    compare("attention-at-most-20", {"all at once": call("list_infrastructure").text})
+    monkeypatch.setattr(attention, "MAX_LINES", 100)
+    compare("attention", {"all at once": call("list_infrastructure").text})
+
+
+def test_a_token_without_rights_is_told_what_it_cannot_see(call: Call, healthy: Cluster) -> None:
+    user = TOKEN.split("!")[0]
+    healthy.pve.grant(user, "/vms", "VM.Audit")
+    healthy.pve.grant(TOKEN, "/vms", "VM.Audit")
+    for path in ("/cluster/status", HA, BACKUP):
+        healthy.pve.fail("GET", path, 403, "Permission check failed (/, Sys.Audit)")
+    healthy.rows[TASKS] = []
+    lines = call("list_infrastructure").text.splitlines()
+    assert lines[0] == "Nothing that could be seen needs attention."
+    more = "quorum, failed tasks, HA, backup jobs, "
+    assert lines[1].startswith(f"Not seen: {more}")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "note"),
+    [
+        (HA, 500, "HA could not be read."),
+        (HA, 596, "HA could not be read."),
+        (TASKS, 500, "Failed tasks could not be read."),
+        (BACKUP, 500, "Backup jobs could not be read."),
+        (CEPH, 500, ""),
+        (CEPH, 596, "Ceph could not be read."),
+        ("/nodes/pve2/disks/zfs", 500, ""),
+        ("/nodes/pve2/disks/zfs", 596, "ZFS of pve2 could not be read."),
+        (HA, 501, ""),
+    ],
+)
+def test_a_source_that_fails_is_one_note_unless_it_is_absent(
+    call: Call, healthy: Cluster, path: str, status: int, note: str
+) -> None:
+    healthy.pve.add_ceph_storage()
+    healthy.rows[CEPH] = {"health": {"status": "HEALTH_OK"}}
+    assert call("list_infrastructure").text.startswith(NOTHING)
+    healthy.pve.fail("GET", path, status, "it is broken")
+    answer = call("list_infrastructure")
+    is_absent = status == 500 and not note
+    assert answer.text.startswith(NOTHING) == is_absent
+    assert answer.data["attention"] == []
+    assert [each[: len(note)] for each in answer.data["notes"][1:]] == [note][: bool(note)]
+
+
+def test_a_source_that_hangs_is_not_waited_for_longer_than_a_list(
+    call: Call, healthy: Cluster, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 0.8)
+    healthy.delay = dict.fromkeys((TASKS, "/nodes/pve2/disks/zfs"), 5)
+    answer = call("list_infrastructure")
+    assert answer.seconds < 3
+    assert len(answer.data["notes"]) == 3
+    assert answer.data["totals"]["online"] == 3
+
+
+def test_the_certificate_in_use_is_told_two_weeks_before_it_ends() -> None:
+    def lines(days: float) -> list[str]:
+        return needs_attention(
+            Findings([], address="https://a:8006", expires=NOW + days * 86_400, now=NOW)
+        )
+
+    assert lines(15) == []
+    (line,) = lines(13)
+    assert line.startswith("The certificate of https://a:8006 ends on 2026-09-02. ")
+
+
+def test_attention_has_at_most_20_lines() -> None:
     nodes = [Node(f"n{n}", "offline") for n in range(20)]
-    assert len(attention(nodes=nodes)) == 20
-    found = attention(nodes=[*nodes, Node("x", "offline"), Node("y", "offline")])
-    assert len(found) == 21
-    assert "2 more" in found[-1]
+    assert len(needs_attention(Findings(nodes))) == 20
+    found = needs_attention(Findings([*nodes, Node("x", "offline")]))
+    assert len(found) == 20
+    assert found[-1] == "And 2 more, less severe."

@@ -145,5 +145,7 @@ def test_storages_of_silent_nodes_come_from_resources() -> None:
 
 def test_a_name_filter_ignores_case_and_a_missing_name() -> None:
     web, bare = (read_machine(1, VM | row, {}) for row in ({"name": "Web"}, {"tags": "x;PROD"}))
-    found = [[Filters(name=n).match(m) for m in (web, bare)] for n in ("web", "pRod", "None")]
-    assert found == [[True, False], [False, True], [False, False]]
+    found = [[Filters(name=n).match(m) for m in (web, bare)] for n in ("wE", "prod", "None", "1")]
+    assert found == [[True, False], [False, False], [False, False], [True, True]]
+    tagged = [[Filters(tag=t).match(m) for m in (web, bare)] for t in ("pRod", "pro", "X")]
+    assert tagged == [[False, True], [False, False], [False, True]]

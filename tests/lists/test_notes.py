@@ -106,6 +106,6 @@ def test_notes_leave_room_for_the_rows() -> None:
 
 
 def test_filters_are_put_into_words() -> None:
-    filters = (Filters("b", "x", "y"), Filters(status="x"), Filters("b"), Filters())
-    words = [" on b with status x and name y", " with status x", " on b", ""]
+    filters = (Filters("b", "x", "y"), Filters(tag="x", pool="z"), Filters("b"), Filters())
+    words = ["status x, name y", "tag x, pool z", "", ""]
     assert [each.words for each in filters] == words

@@ -3,8 +3,8 @@
 from unittest.mock import MagicMock
 
 from src.models import Machine
-from src.power import guest
 from src.power.guest import log_tail, read_clock
+from src.proxmox import tasks
 from tests.conftest import Patch
 from tests.proxmox.test_refusals import WEB
 
@@ -23,7 +23,7 @@ def test_the_nodes_time_is_of_ha_or_the_answer() -> None:
 
 
 def test_a_log_is_read_to_its_end_and_its_warnings_come_first(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(guest, "LOG_PAGE", 3)
+    monkeypatch.setattr(tasks, "LOG_PAGE", 3)
     lines = [f"line {n}" for n in range(12)]
     api = MagicMock()
     api.rows.side_effect = lambda _log, _node, start, limit: [

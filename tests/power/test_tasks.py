@@ -7,7 +7,8 @@ import pytest
 
 from src.models import Machine
 from src.power import tasks
-from src.power.tasks import Task, UnderWay, later_than, lock_holder, node_time, read_task, under_way
+from src.power.tasks import UnderWay, later_than, lock_holder, node_time, starts, under_way
+from src.proxmox.tasks import Task, read_task
 
 VM = Machine(vm_id=100, node="pve1", type="qemu", status="running")
 HA = replace(VM, ha="started")
@@ -82,7 +83,7 @@ def test_later_tasks_are_the_power_tasks_since_ours_began() -> None:
     assert later_than([again, *other, failed, ours], 10, ours.upid) == [failed, again]
     assert later_than([again, failed], 11, ours.upid) == [again]
     assert later_than([failed], math.inf, ours.upid) == []
-    assert (failed.failed, failed.starts, task("hastart").starts) == (True, True, False)
+    assert (failed.failed, starts(failed), starts(task("hastart"))) == (True, True, False)
     for status in ("OK", None, "WARNINGS: 1"):
         assert not replace(again, status=status).failed
 

@@ -1,0 +1,110 @@
+"""What the cluster's tasks say: which failed for good, and what runs: pure functions."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+
+from src.foreign import clean, quote, some_of
+from src.lists.texts import count
+from src.models import Machine, RunningTask
+from src.proxmox.rows import Row
+from src.proxmox.tasks import CONSOLES, PREFIX, Task, read_task, word_for
+
+DAY = 86_400
+MAX_LOGS = 3  # of failed backups are read
+BY_ROOT = rf"({PREFIX}|ha)start"
+# Worth telling if they fail; starts only by root@pam, which are those by HA and at boot.
+TOLD = (
+    rf"vzdump|{BY_ROOT}|(q|vz|ha)migrate|({PREFIX})(restore|snapshot|delsnapshot|rollback)|"
+    "startall|stopall|bulk-?.*|prunebackups|acme.*|ceph.*"
+)
+FAILED_BACKUP = re.compile(r"ERROR: Backup of (?:VM|CT) (\d+) failed(?: - (.*))?")
+
+
+def not_made_good(tasks: Iterable[Task], now: float, own: str) -> dict[Task, int]:
+    """Return the failed tasks of the last day since which none of their kind succeeded.
+
+    Only those worth telling, and not those of the token `own`: newest first, the newest of
+    each kind, machine and node, and how many of them failed.
+    """
+    told: dict[tuple[str, str, str], list[Task]] = {}
+    ended = sorted((task for task in tasks if task.ended), key=lambda task: task.ended)
+    for task in ended:
+        key = (word_for(task.type), task.id, task.node)
+        if not task.failed:
+            if task.type not in ("hastart", "hastop"):  # their success is only a request
+                told.pop(key, None)
+        elif _is_worth_telling(task, own) and task.ended > now - DAY:
+            told.setdefault(key, []).append(task)
+    newest = {failures[-1]: len(failures) for failures in told.values()}
+    return dict(sorted(newest.items(), key=lambda each: -each[0].ended))
+
+
+def _is_worth_telling(task: Task, own: str) -> bool:
+    by_root = task.user == "root@pam" or not re.fullmatch(BY_ROOT, task.type)
+    return bool(re.fullmatch(TOLD, task.type)) and task.user != own and by_root
+
+
+def failed_backups(tasks: Iterable[Task]) -> list[Task]:
+    """Return the backups whose logs tell which machines failed, the newest ones."""
+    return [task for task in tasks if task.type == "vzdump"][:MAX_LOGS]
+
+
+def about_failure(
+    task: Task, times: int, log: Iterable[str], machines: Mapping[int, Machine]
+) -> str:
+    """Say what failed, when, and why in Proxmox's words."""
+    machine = machines.get(int(task.id)) if task.id.isdigit() else None
+    unknown = f"machine {task.id}" if task.id.isdigit() else task.id
+    of = f" of {machine.short if machine else unknown}" if task.id else ""
+    when = datetime.fromtimestamp(task.ended, UTC)
+    failures = [match for line in log if (match := FAILED_BACKUP.search(line))]
+    reasons = [
+        f"{machines[int(vm_id)].short if int(vm_id) in machines else f'machine {vm_id}'} "
+        f"({quote(clean(reason or 'no reason', 80))})"
+        for vm_id, reason in (match.groups() for match in failures)
+    ]
+    why = some_of(reasons) or quote(clean(task.status, 100))
+    often = f" {times} times, last" if times > 1 else ""
+    return (
+        f"The {word_for(task.type)}{of} on {task.node} failed{often} at {when:%Y-%m-%d %H:%M} UTC: "
+        f"{why}"
+    )
+
+
+def running_on(
+    machines: Iterable[Machine], tasks: Iterable[Task], offline: Collection[str]
+) -> dict[int, RunningTask]:
+    """Return what runs on each machine now: by its id, or by its lock for a backup job.
+
+    The rows of an offline node stay as they were, so its tasks seem to run for ever.
+    """
+    running = [
+        task
+        for task in sorted(tasks, key=lambda task: -task.began)
+        if task.status is None and task.node not in offline and task.type not in CONSOLES
+    ]
+    by_id = {int(task.id): task for task in running if task.id.isdigit()}  # the oldest stays
+    jobs = {task.node: task for task in running if task.type == "vzdump" and not task.id}
+    found: dict[int, RunningTask] = {}
+    for machine in machines:
+        job = jobs.get(machine.node) if machine.lock == "backup" else None
+        if task := by_id.get(machine.vm_id) or job:
+            found[machine.vm_id] = RunningTask(task.type, task.began or None)
+    return found
+
+
+def add_tasks(machines: list[Machine], rows: Iterable[Row], offline: Collection[str]) -> None:
+    """Add to each machine the task that runs on it, from the rows of /cluster/tasks."""
+    running = running_on(machines, map(read_task, rows), offline)
+    for machine in machines:
+        machine.task = running.get(machine.vm_id)
+
+
+def without_backup(rows: Iterable[Mapping[str, object]]) -> str:
+    """Say how many machines are in no backup job, and the first ones."""
+    names = [f"{row.get('vmid')} ({clean(row.get('name') or 'no name', 40)})" for row in rows]
+    if not names:
+        return ""
+    are = "is" if len(names) == 1 else "are"
+    return f"{count(len(names), 'machine')} {are} in no backup job: {some_of(names)}"
