@@ -28,11 +28,12 @@ Force = Annotated[
 ]
 OptionalNode = Annotated[str | None, Field(description="Only machines on this node")]
 OptionalStatus = Annotated[
-    str | None, Field(description="Only with this status: running, stopped, paused, ...")
+    str | None,
+    Field(description="Only with this status: running, stopped, paused, io-error, unknown, ..."),
 ]
 OptionalName = Annotated[str | None, Field(description="Only with this in their name, or this id")]
-OptionalTag = Annotated[str | None, Field(description="Only with exactly this tag")]
-OptionalPool = Annotated[str | None, Field(description="Only in exactly this pool")]
+OptionalTag = Annotated[str | None, Field(description="Only with this whole tag, in any case")]
+OptionalPool = Annotated[str | None, Field(description="Only in this pool")]
 
 IGNORED = ("toolCallId", "task_progress")  # n8n and Cline add them by themselves
 NODE = r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?"

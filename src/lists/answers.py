@@ -84,19 +84,19 @@ def _answer(
         cut = {"notes": notes(shown), "not_shown": len(lines) - shown}
         return {**whole, **cut, key: whole[key][:shown]}
 
-    sizes = [len(_json(row)) for row in whole[key]]
-    return (
-        text(_rows_that_fit(MAX_TEXT, list(map(len, lines)), text)),
-        content(_rows_that_fit(MAX_CONTENT, sizes, lambda shown: _json(content(shown)))),
-    )
+    rows = whole[key]
+    shown = _rows_that_fit(MAX_CONTENT, rows, _json, lambda n: _json(content(n)))
+    return text(_rows_that_fit(MAX_TEXT, lines, str, text)), content(shown)
 
 
-def _rows_that_fit(room: int, sizes: list[int], write: Callable[[int], str]) -> int:
-    """Return how many rows of these sizes fit into `room` characters."""
-    if len(write(len(sizes))) <= room:
-        return len(sizes)
+def _rows_that_fit(
+    room: int, rows: list[Any], to_text: Callable[[Any], str], write: Callable[[int], str]
+) -> int:
+    """Return how many rows fit into `room` characters, each as `to_text` writes it."""
+    if len(write(len(rows))) <= room:
+        return len(rows)
     left = room - len(write(0))
-    return sum(total <= left for total in accumulate(size + 1 for size in sizes))
+    return sum(total <= left for total in accumulate(len(to_text(row)) + 1 for row in rows))
 
 
 def to_json(value: Any) -> Any:

@@ -87,7 +87,7 @@ def about_machines(
         ids = [machine.vm_id for machine in unknown if machine.node == node]
         notes.append(
             f"{count(len(ids), 'machine')} on {node} ({ranges(ids)}) cannot be matched: their "
-            "names and tags are not known while it is offline."
+            "names and tags are not known while it is offline. One of them may be meant."
         )
     if filters.pool and not any(machine.pool for machine in everything):
         notes.append(

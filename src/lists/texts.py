@@ -112,7 +112,7 @@ def machine_line(machine: Machine) -> str:
         machine.lock and f"locked ({machine.lock})",
         machine.task is not None and since(machine.task),
         machine.ha and f"HA {machine.ha}",
-        bool(machine.tags) and "tags " + " ".join(machine.tags),
+        bool(machine.tags) and "tags " + ";".join(machine.tags),
         not machine.live and machine.status != "unknown" and "last known",
     )
 
