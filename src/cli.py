@@ -18,10 +18,11 @@ from src.foreign import some_of
 from src.lists.answers import attention_lines
 from src.proxmox.rights import Right, grant
 
+VERSION = "1.0.0"
 ABOUT = (
     "An MCP server for Proxmox VE over stdin and stdout. An MCP client starts it. Set "
     "PROXMOX_URL, PROXMOX_USER, PROXMOX_TOKEN_ID, PROXMOX_TOKEN_SECRET and "
-    "PROXMOX_VERIFY_SSL in the environment or in the file .env."
+    "PROXMOX_VERIFY_SSL in the environment or in the file .env, and add --check to try them."
 )
 CHECK = (
     "check the settings, the connection, the lists and the token's rights, then exit: status "
@@ -42,12 +43,12 @@ AS_ROOT = 'on a node as root (ignore "already exists" for a role)'
 
 def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read `check` and `watch_only`, by default from the process's own arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.server", description=ABOUT, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(prog="mcp-proxmox", description=ABOUT, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"mcp-proxmox {VERSION}")
     parser.add_argument("--check", action="store_true", help=CHECK)
     parser.add_argument(
         "--watch-only",
+        "--read-only",
         action="store_true",
         help="offer only the three lists, and no tool that starts or stops a machine",
     )

@@ -11,6 +11,9 @@ import sys
 if __name__ == "__main__":  # before the imports, which take half a second
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: os._exit(128 + number))
+    # As python /path/to/src/server.py, the first path is the folder src, whose modules would
+    # hide others of the same names.
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from dataclasses import asdict
 from functools import partial
@@ -34,7 +37,7 @@ from src.arguments import (
     VmId,
 )
 from src.calls import Calls, CurrentClient
-from src.cli import check, read_options
+from src.cli import VERSION, check, read_options
 from src.connection.deadline import POWER_TIMEOUT
 from src.errors import ProxmoxError
 from src.lists.answers import infrastructure_answer, machines_answer, storages_answer
@@ -61,7 +64,7 @@ log.setLevel(logging.INFO)  # its audit lines
 mcp = Server(
     "mcp-proxmox",
     title="Proxmox VE",
-    version="1.0.0",
+    version=VERSION,
     instructions=(
         "Watch a Proxmox VE infrastructure, and start, stop and reboot its machines if those "
         "tools are available. List first: the power tools need a machine's vm_id and its "
@@ -177,8 +180,7 @@ async def reboot_machine(
 
 POWER_TOOLS = ("start_machine", "stop_machine", "reboot_machine")
 WAITING = (
-    "Waiting for an MCP client on stdin. Press Ctrl+C to end. To check the set-up, run "
-    "python -m src.server --check\n"
+    "Waiting for an MCP client on stdin. Press Ctrl+C to end. To check the set-up, add --check.\n"
 )
 
 

@@ -69,6 +69,11 @@ def _no_output_contains_the_secret(
 
 
 @pytest.fixture(autouse=True)
+def _no_env_file_of_the_project(monkeypatch: Patch) -> None:
+    monkeypatch.setattr("src.config.env_file.PROJECT", "/no/project")
+
+
+@pytest.fixture(autouse=True)
 def _no_proxy_or_bundle_from_outside(monkeypatch: Patch) -> None:
     """Ignore proxies and CA bundles in the environment of the tests."""
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):

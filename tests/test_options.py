@@ -3,7 +3,9 @@
 import os
 import pty
 import shlex
+import shutil
 import signal
+import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
 from typing import Any
@@ -46,8 +48,33 @@ def test_an_unknown_option_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -
             read_options(arguments)
         assert caught.value.code == 2
         assert f"unrecognized arguments: {arguments[-1]}" in capfd.readouterr().err
-    options = read_options(["--check", "--watch-only"])
-    assert (options.check, options.watch_only) == (True, True)
+    for word in ("--watch-only", "--read-only"):
+        options = read_options(["--check", word])
+        assert (options.check, options.watch_only) == (True, True)
+
+
+def test_the_version_is_shown() -> None:
+    done = in_terminal([*COMMAND, "--version"])
+    assert (done.returncode, done.stdout) == (0, "mcp-proxmox 1.0.0\n")
+
+
+def test_the_path_of_the_server_works_from_any_folder(
+    configured: Row, demo: Cluster, tmp_path: Path
+) -> None:
+    """A client that passes no PYTHONPATH needs it. Then .env is that of the project."""
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "src", project / "src", ignore=shutil.ignore_patterns("*cache*"))
+    lines = "".join(f"{name}={value}\n" for name, value in configured.items())
+    (project / ".env").write_text(lines)
+    command = [sys.executable, str(project / "src" / "server.py")]
+    with Server(command, {}, cwd=tmp_path) as server:
+        assert len(server.result("list_machines")["structuredContent"]["machines"]) == 11
+    environ = environment()
+    done = run([*command, "--check"], stdin=DEVNULL, cwd=tmp_path, env=environ, timeout=60)
+    assert f"(from {project / '.env'})" in done.stdout
+    (tmp_path / ".env").write_text("PROXMOX_USER=a@pve\n")
+    done = run([*command, "--check"], stdin=DEVNULL, cwd=tmp_path, env=environ, timeout=60)
+    assert f"PROXMOX_USER: a@pve (from {tmp_path / '.env'})" in done.stdout
 
 
 def test_a_check_sets_the_exit_status_and_encodes_its_text(configured: Row, demo: Cluster) -> None:
@@ -102,7 +129,7 @@ def test_a_terminal_shows_what_the_server_waits_for(configured: Row) -> None:
         assert process.stderr
         line = process.stderr.readline().decode()
         assert "stdin" in line
-        assert line.endswith("python -m src.server --check\n")
+        assert line.endswith("add --check.\n")
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
         assert process.stderr.read() == b""

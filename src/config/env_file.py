@@ -1,4 +1,4 @@
-"""The .env file in the working directory, parsed by python-dotenv's rules."""
+"""The .env file of the working directory or the project, parsed by python-dotenv's rules."""
 
 import io
 import os
@@ -11,6 +11,7 @@ from dotenv.parser import parse_stream
 from src.config.files import Fault, Unreadable, read_file
 from src.errors import ProxmoxError
 
+PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CURES: dict[Fault, str] = {
     "folder": "Remove it",
     "special": "Replace it with a regular file",
@@ -31,10 +32,7 @@ class EnvFile:
     @classmethod
     def read(cls) -> Self:
         """Read .env. If it cannot be read, `problem` says why. A missing file is no problem."""
-        try:
-            path = os.path.abspath(".env")
-        except OSError:  # the working directory is gone
-            return cls(".env")
+        path = _path()
         try:
             bindings = list(parse_stream(io.StringIO(read_file(path).decode())))
         except Unreadable as error:
@@ -52,7 +50,7 @@ class EnvFile:
     def version() -> tuple[int, int] | None:
         """Return which version of .env there is, to notice a correction. None if there is none."""
         try:
-            found = os.stat(".env")
+            found = os.stat(_path())
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size
@@ -65,7 +63,9 @@ class EnvFile:
         if not self.path:
             return ""
         if not self.exists:
-            file = f"there is no {self.path} (docker run: use --env-file)"
+            other = os.path.join(PROJECT, ".env")
+            also = f", nor {other}" if other != self.path else ""
+            file = f"there is no {self.path}{also} (docker run: use --env-file)"
             return f"Only the environment was read: {file}."
         lines = ", ".join(map(str, self.malformed))
         ignored = f" Ignored, because not NAME=value: line {lines}." if lines else ""
@@ -73,6 +73,16 @@ class EnvFile:
             f"Settings were read from {self.path} and from the environment, which takes "
             f"precedence.{ignored}"
         )
+
+
+def _path() -> str:
+    """Return the path of .env in the working directory, or else in the project's folder."""
+    other = os.path.join(PROJECT, ".env")
+    try:
+        here = os.path.abspath(".env")
+    except OSError:  # the working directory is gone
+        return other
+    return here if os.path.lexists(here) or not os.path.lexists(other) else other
 
 
 def _problem(path: str, reason: str, cure: str) -> ProxmoxError:
