@@ -63,9 +63,8 @@ class EnvFile:
         if not self.path:
             return ""
         if not self.exists:
-            other = os.path.join(PROJECT, ".env")
-            also = f", nor {other}" if other != self.path else ""
-            file = f"there is no {self.path}{also} (docker run: use --env-file)"
+            folders = " or ".join(dict.fromkeys((os.path.dirname(self.path), PROJECT)))
+            file = f"there is no .env in {folders} (docker run: use --env-file)"
             return f"Only the environment was read: {file}."
         lines = ", ".join(map(str, self.malformed))
         ignored = f" Ignored, because not NAME=value: line {lines}." if lines else ""

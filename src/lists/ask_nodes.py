@@ -17,6 +17,7 @@ from src.proxmox.entry_nodes import through_best
 from src.proxmox.refusals import unknown_node
 from src.proxmox.rows import Row, read_cluster
 
+OWN = ("status", "resources", "tasks")  # paths of the cluster that the asked node answers
 OPTIONAL = ("disks/zfs",)  # paths that a node may not have
 # The path of the cluster that must have answered, and what to do with its rows.
 After = tuple[str, Callable[[Api, list[Row]], list[Row]]]
@@ -59,13 +60,18 @@ class Answers:
     def entry_error(self) -> NoAnswer | None:
         """What failed at the address that was asked, not at a node behind it."""
         behind = [error for error in self.errors.values() if error.code != "timeout"]
-        errors = [*self.cluster_errors.values(), *behind]
+        errors = [*self._own_errors, *behind]
         return next((error for error in errors if isinstance(error, NoAnswer)), None)
+
+    @property
+    def _own_errors(self) -> list[ProxmoxError]:
+        """The errors of what any node answers by itself."""
+        return [error for path, error in self.cluster_errors.items() if path in OWN]
 
     @property
     def is_whole(self) -> bool:
         """Whether no request was left without an answer."""
-        errors = [*self.errors.values(), *self.cluster_errors.values()]
+        errors = [*self.errors.values(), *self._own_errors]
         return not any(isinstance(error, NoAnswer) for error in errors)
 
     @property
@@ -194,7 +200,7 @@ def _ask(api: Api, node: str, path: str) -> Any:
         return api.rows(resource, node)
     except ProxmoxError as error:
         # A VM that vanishes or a container that is being killed fails a whole list once.
-        if error.code != 500 or path == "storage":
+        if error.code != 500 or path in ("storage", *OPTIONAL):
             raise
         return api.rows(resource, node)
 

@@ -1,9 +1,11 @@
 """What a person should look at, worst first: pure functions."""
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from src.foreign import clean, some_of
 from src.lists.merge import merge_machines, merge_storages
@@ -13,12 +15,13 @@ from src.models import STATES, Machine, Node, NodeResources
 from src.proxmox.rows import Row, integer, number
 from src.proxmox.tasks import Task
 
-MAX_LINES = 20
+MAX_LINES, MAX_LINE = 20, 600
 FULL = 0.9
 CERTIFICATE_DAYS = 14
 IN_HA = "Look in Datacenter > HA"
 IN_PROXMOX = "Look at it in Proxmox"
 IN_LIST = "See list_storage"
+JOBS = "vzdump|bulk|(start|stop|suspend|migrate)all"  # which lock machines one after the other
 GONE = {  # by HA state: the machine is down, and no node has it
     "recovery": "it is down until HA starts it on another node",
     "fence": "it is down until HA has fenced its node and starts it on another one",
@@ -75,9 +78,13 @@ def needs_attention(found: Findings) -> list[str]:
         *_about_tasks(found, machines),
     ]
     ranked.sort(key=lambda line: line[0])
-    lines = [f"{what}. {where}." for _, what, where in ranked]
+    lines = [f"{what[:MAX_LINE]}. {where}." for _, what, where in ranked]
     left = len(lines) - MAX_LINES + 1
-    return lines if left <= 1 else [*lines[: MAX_LINES - 1], f"And {left:,} more, less severe."]
+    return (
+        lines
+        if left <= 1
+        else [*lines[: MAX_LINES - 1], f"And {left:,} more, none of them more severe."]
+    )
 
 
 def _about_nodes(found: Findings) -> Lines:
@@ -120,14 +127,15 @@ def _about_cluster(found: Findings) -> Lines:
         yield 7, what, "Update the older ones"
     if found.expires is not None and found.expires - found.now < CERTIFICATE_DAYS * DAY:
         day = datetime.fromtimestamp(found.expires, UTC)
-        what = f"The certificate of {found.address} ends on {day:%Y-%m-%d}"
+        ends = "ends" if found.expires > found.now else "ended"
+        what = f"The certificate of {found.address} {ends} on {day:%Y-%m-%d}"
         yield 7, what, "On its node, run pvecm updatecerts or pvenode acme cert renew"
 
 
 def _about_machines(found: Findings, machines: list[Machine]) -> Lines:
     offline = found.offline
     busy = running_on(machines, found.tasks or [], offline)
-    jobs = {task.node for task in found.tasks or () if task.status is None and not task.id}
+    jobs = {t.node for t in found.tasks or () if t.status is None and re.match(JOBS, t.type)}
     for machine in machines:
         subject, status = machine.subject, machine.status
         if machine.ha in GONE:
@@ -175,11 +183,11 @@ def _about_ha(found: Findings) -> Lines:
 
 
 def _about_disks(found: Findings) -> Lines:
-    health = found.ceph.get("health") or {}
+    health = _object(found.ceph.get("health"))
     status = clean(health.get("status") or "", 20)
     if status and status != "HEALTH_OK":
-        checks = sorted((health.get("checks") or {}).values(), key=_severity)
-        messages = [clean((check.get("summary") or {}).get("message") or "") for check in checks]
+        checks = sorted(map(_object, _object(health.get("checks")).values()), key=_severity)
+        messages = [clean(_object(check.get("summary")).get("message") or "") for check in checks]
         why = "; ".join(message for message in messages[:3] if message) or "no reason given"
         yield 3, f"Ceph is {status}: {why}", "Look in Datacenter > Ceph"
     for node, pools in sorted(found.zfs.items()):
@@ -188,6 +196,10 @@ def _about_disks(found: Findings) -> Lines:
             if state not in ("ONLINE", ""):
                 name = clean(pool.get("name") or "", 40)
                 yield 3, f"ZFS pool {name} on {node} is {state}", f"Run zpool status {name} there"
+
+
+def _object(value: Any) -> Row:
+    return value if isinstance(value, dict) else {}
 
 
 def _severity(check: Row) -> bool:
@@ -205,7 +217,7 @@ def _about_storages(found: Findings) -> Lines:
     inactive: dict[str, list[str]] = {}
     for row in found.resources:
         unusable = row.get("type") == "storage" and row.get("status") != "available"
-        if unusable and row.get("node") not in found.offline | found.stale:
+        if unusable and row.get("node") not in found.offline | found.stale | found.silent:
             inactive.setdefault(clean(row.get("storage")), []).append(str(row.get("node")))
     for storage, names in sorted(inactive.items()):
         yield 4, not_active(storage, names).removesuffix("."), IN_LIST

@@ -1,7 +1,6 @@
 """Which machines a call of list_machines asks for, and what it does not show."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from src.models import Machine
 
@@ -38,10 +37,11 @@ class Filters:
         """Write "status paused, name web", or nothing."""
         return ", ".join(f"{n} {v}" for n, v in vars(self).items() if v and n != "node")
 
-    def cannot_match(self, machine: Machine, offline: Collection[str]) -> bool:
-        """Whether nobody can tell: the name and tags of its offline node are not known."""
-        if machine.name or machine.node not in offline or self.node not in (None, machine.node):
+    def cannot_match(self, machine: Machine) -> bool:
+        """Whether nobody can tell, because the machine's name, and with it its tags, is unknown."""
+        if machine.name or machine.live:
             return False
-        return (bool(self.name) and self.name != str(machine.vm_id)) or bool(
-            self.tag and not machine.tags
-        )
+        name = self.name if self.name != str(machine.vm_id) else None
+        tag = self.tag if not machine.tags else None
+        known = replace(self, name=None if name else self.name, tag=None if tag else self.tag)
+        return bool(name or tag) and known.match(machine)

@@ -130,7 +130,7 @@ def merge_storages(
     rank = {True: 0, False: 1, None: 2}
     return [
         replace(
-            min(group, key=lambda storage: rank[storage.active]),
+            min(group, key=lambda each: (rank[each.active], each.used is None)),
             nodes=sorted(storage.nodes[0] for storage in group),
         )
         for _, group in sorted(same.items())

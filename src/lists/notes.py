@@ -1,5 +1,6 @@
 """Notes about a list as a whole: its totals, what it lacks and why. Pure functions."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,9 +18,12 @@ from src.lists.texts import (
     tally_storages,
 )
 from src.models import Machine, Storage, Totals
+from src.proxmox.refusals import UnknownRequest
 from src.proxmox.rows import flag
 
 MAX_NOTES, MAX_NOTE, MAX_NAMESAKES = 30, 1000, 5
+# What Proxmox says where there is no Ceph, and where ZFS is broken, not absent, the opposite.
+NO_CEPH, NO_ZFS = "not installed|not initialized|not configured", "^(?!.*(time|timed) ?out)"
 ROOT_DISKS = " (the nodes' root disks: list_infrastructure)"
 
 
@@ -53,13 +57,14 @@ def about_nodes(
         )
     for path, what in (sources or {}).items():
         error = answers.cluster_errors.get(path)
-        absent = path == "ceph" and error is not None and error.code == 500
-        if error and path != "status" and not is_refused(error) and not absent:
+        if path == "ceph" and (_is_absent(error, NO_CEPH) or "resources" in answers.cluster_errors):
+            continue
+        if error and path != "status" and not is_refused(error):
             notes.append(f"{what[0].upper()}{what[1:]} could not be read. {error.cause}")
     others = {
         node: error
         for (node, _), error in answers.optional_errors.items()
-        if error.code != 500 and not is_refused(error) and node not in answers.errors
+        if not (_is_absent(error, NO_ZFS) or is_refused(error) or node in answers.errors)
     }
     if others:
         first, *_ = others.values()
@@ -69,7 +74,16 @@ def about_nodes(
 
 def is_refused(error: ProxmoxError | None) -> bool:
     """Whether the token may not ask for something, or this version does not have it."""
-    return error is not None and error.code in (403, "not the API")
+    return error is not None and (error.code == 403 or isinstance(error, UnknownRequest))
+
+
+def _is_absent(error: ProxmoxError | None, words: str) -> bool:
+    """Whether an error says that something is not installed."""
+    return error is not None and error.code == 500 and bool(re.search(words, error.cause))
+
+
+def _lost(node: str, answers: Answers) -> str:
+    return "is offline" if node in answers.offline else "does not answer"
 
 
 def about_machines(
@@ -82,14 +96,16 @@ def about_machines(
     """Return the tally, what the filters hide, and what the list lacks."""
     there = [machine for machine in everything if filters.node in (None, machine.node)]
     notes = [_head(there, shown, filters)]
-    unknown = [each for each in everything if filters.cannot_match(each, answers.offline)]
+    unknown = [each for each in everything if filters.cannot_match(each)]
     for node in sorted({machine.node for machine in unknown}):
         ids = [machine.vm_id for machine in unknown if machine.node == node]
         notes.append(
             f"{count(len(ids), 'machine')} on {node} ({ranges(ids)}) cannot be matched: their "
-            "names and tags are not known while it is offline. One of them may be meant."
+            f"names and tags are not known while it {_lost(node, answers)}. One of them may be "
+            "meant."
         )
-    if filters.pool and not any(machine.pool for machine in everything):
+    is_read = "resources" in answers.cluster
+    if filters.pool and is_read and not any(machine.pool for machine in everything):
         notes.append(
             f"No machine is in a pool, or the token {token_id} lacks Pool.Audit on /pool, without "
             "which pools cannot be seen."
@@ -118,7 +134,8 @@ def _head(there: list[Machine], shown: list[Machine], filters: Filters) -> str:
         return f"No machines{on_node}{narrowed}.{rest}"
     if not filters.narrows:
         return f"{count(len(shown), 'machine')} on {where}: {tally(shown)}{memory_of(shown)}"
-    hidden = [machine for machine in there if machine not in shown]
+    ids = {machine.vm_id for machine in shown}
+    hidden = [machine for machine in there if machine.vm_id not in ids]
     head = (
         f"{len(shown):,} of {count(len(there), 'machine')} on {where} "
         f"{'matches' if len(shown) == 1 else 'match'} ({filters.words}): {tally(shown)}"

@@ -1,15 +1,17 @@
 """Everything that list_infrastructure reads, at once."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import partial
 
-from src.errors import ProxmoxError
+from src.connection.deadline import time_left
 from src.lists import notes
 from src.lists.ask_nodes import Answers, ask_nodes
 from src.lists.attention import Findings, needs_attention
 from src.lists.merge import add_up, merge_nodes
-from src.lists.tasks import failed_backups, not_made_good
-from src.models import Infrastructure
+from src.lists.tasks import MAX_LOGS, failed_backups, not_made_good
+from src.models import KINDS, Infrastructure
 from src.proxmox.api import Api
 from src.proxmox.entry_nodes import probe
 from src.proxmox.rows import Row, integer, read_cluster, read_node_resources
@@ -20,6 +22,7 @@ HA, BACKUP = "ha/status/current", "backup-info/not-backed-up"
 # What is asked beside the nodes, and what it tells.
 SOURCES = {"status": "quorum", "tasks": "failed tasks", HA: "HA", BACKUP: "backup jobs"}
 SOURCES["ceph"] = "Ceph"
+LOG_MARGIN = 0.3  # seconds before the end of the list in which to use them
 NEVER_SEEN = ["inside guests", "disks' health", "updates", "replication"]
 
 
@@ -59,7 +62,7 @@ def _findings(api: Api, answers: Answers, quorate: bool | None, addresses: list[
     nodes = merge_nodes(answers.nodes, live, silent, resources)
     entry = api.addresses.in_order()[0]
     peer = entry.transport.peer
-    tasks = answers.cluster.get("tasks")
+    tasks = answers.cluster.get("tasks", [])
     return Findings(
         nodes=nodes,
         quorate=quorate,
@@ -71,13 +74,13 @@ def _findings(api: Api, answers: Answers, quorate: bool | None, addresses: list[
         ha=answers.cluster.get(HA, []),
         ceph=next(iter(answers.cluster.get("ceph", [])), {}),
         zfs=answers.by_node("disks/zfs"),
-        tasks=None if tasks is None else [read_task(row) for row in tasks],
+        tasks=[read_task(row) for row in tasks] if _sees_tasks(answers) else None,
         logs={row["upid"]: row["lines"] for row in answers.cluster.get("logs", [])},
         not_backed_up=answers.cluster.get(BACKUP, []),
         own_token=api.settings.token_id,
         address=entry.url,
         expires=peer.expires if peer else None,
-        now=_now(api, answers.cluster.get(HA, []), tasks or []),
+        now=_now(api, answers.cluster.get(HA, []), tasks),
     )
 
 
@@ -100,25 +103,35 @@ def _ask_ceph(api: Api, resources: list[Row]) -> list[Row]:
 
 
 def _read_logs(api: Api, rows: list[Row], own: str) -> list[Row]:
-    """Read the logs of the newest failed backups, which name the machines."""
-    failed = not_made_good(map(read_task, rows), _now(api, rows), own)
-    logs: list[Row] = []
-    for task in failed_backups(failed):
-        try:
-            if UPID.fullmatch(task.upid):
-                logs.append({"upid": task.upid, "lines": read_log(api, task.upid)})
-        except ProxmoxError:
-            continue  # its node may be offline, and its exit status says that it failed
-    return logs
+    """Read the logs of the newest failed backups at once, which name the machines.
+
+    Leaves out those that cannot be read in time: the exit status says that they failed.
+    """
+    failed = failed_backups(not_made_good(map(read_task, rows), _now(api, rows), own))
+    upids = [task.upid for task in failed if UPID.fullmatch(task.upid)]
+    pool = ThreadPoolExecutor(MAX_LOGS)
+    asked = {upid: pool.submit(partial(copy_context().run, read_log, api, upid)) for upid in upids}
+    done, _ = wait(asked.values(), max(0.0, time_left() - LOG_MARGIN))
+    pool.shutdown(wait=False)
+    read = [upid for upid, log in asked.items() if log in done and log.exception() is None]
+    return [{"upid": upid, "lines": asked[upid].result()} for upid in read]
+
+
+def _sees_tasks(answers: Answers) -> bool:
+    """Whether the token sees tasks. Without Sys.Audit on / the list is not refused, but empty."""
+    is_refused = notes.is_refused(answers.cluster_errors.get(HA))
+    return bool(answers.cluster.get("tasks")) or ("tasks" in answers.cluster and not is_refused)
 
 
 def _refused(answers: Answers) -> list[str]:
     """Return what the token may not see, or what this version of Proxmox does not have."""
     errors = answers.cluster_errors
     refused = [what for path, what in SOURCES.items() if notes.is_refused(errors.get(path))]
-    # Without Sys.Audit on / the list of tasks is not refused, but empty.
-    if "tasks" not in errors and notes.is_refused(errors.get(HA)):
+    if "tasks" not in errors and not _sees_tasks(answers):
         refused.insert(1, SOURCES["tasks"])
+    kinds = {row.get("type") for row in answers.resources}
+    refused += [] if kinds & KINDS.keys() else ["machines"]
+    refused += [] if "storage" in kinds else ["storages", "Ceph"]
     if any(notes.is_refused(error) for error in answers.optional_errors.values()):
         refused.append("ZFS")
     return refused

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from src.foreign import clean, quote, some_of
 from src.lists.texts import count
-from src.models import Machine, RunningTask
+from src.models import MIN_VM_ID, Machine, RunningTask
 from src.proxmox.rows import Row
 from src.proxmox.tasks import CONSOLES, PREFIX, Task, read_task, word_for
 
@@ -16,7 +16,7 @@ BY_ROOT = rf"({PREFIX}|ha)start"
 # Worth telling if they fail; starts only by root@pam, which are those by HA and at boot.
 TOLD = (
     rf"vzdump|{BY_ROOT}|(q|vz|ha)migrate|({PREFIX})(restore|snapshot|delsnapshot|rollback)|"
-    "startall|stopall|bulk-?.*|prunebackups|acme.*|ceph.*"
+    "startall|stopall|bulk-?.*|prunebackups|acme(renew|newcert)|ceph.*"
 )
 FAILED_BACKUP = re.compile(r"ERROR: Backup of (?:VM|CT) (\d+) failed(?: - (.*))?")
 
@@ -32,7 +32,7 @@ def not_made_good(tasks: Iterable[Task], now: float, own: str) -> dict[Task, int
     for task in ended:
         key = (word_for(task.type), task.id, task.node)
         if not task.failed:
-            if task.type not in ("hastart", "hastop"):  # their success is only a request
+            if not task.type.startswith("ha"):  # its success is only that of a request to HA
                 told.pop(key, None)
         elif _is_worth_telling(task, own) and task.ended > now - DAY:
             told.setdefault(key, []).append(task)
@@ -54,8 +54,8 @@ def about_failure(
     task: Task, times: int, log: Iterable[str], machines: Mapping[int, Machine]
 ) -> str:
     """Say what failed, when, and why in Proxmox's words."""
-    machine = machines.get(int(task.id)) if task.id.isdigit() else None
-    unknown = f"machine {task.id}" if task.id.isdigit() else task.id
+    machine = machines.get(_vm_id(task) or 0)
+    unknown = f"machine {task.id}" if _vm_id(task) else task.id
     of = f" of {machine.short if machine else unknown}" if task.id else ""
     when = datetime.fromtimestamp(task.ended, UTC)
     failures = [match for line in log if (match := FAILED_BACKUP.search(line))]
@@ -84,14 +84,30 @@ def running_on(
         for task in sorted(tasks, key=lambda task: -task.began)
         if task.status is None and task.node not in offline and task.type not in CONSOLES
     ]
-    by_id = {int(task.id): task for task in running if task.id.isdigit()}  # the oldest stays
-    jobs = {task.node: task for task in running if task.type == "vzdump" and not task.id}
+    by_id = {_vm_id(task): task for task in running}  # the oldest stays
     found: dict[int, RunningTask] = {}
     for machine in machines:
-        job = jobs.get(machine.node) if machine.lock == "backup" else None
-        if task := by_id.get(machine.vm_id) or job:
+        task = by_id.get(machine.vm_id) or next(
+            (each for each in running if _may_lock(each, machine)), None
+        )
+        if task:
             found[machine.vm_id] = RunningTask(task.type, task.began or None)
     return found
+
+
+def _may_lock(task: Task, machine: Machine) -> bool:
+    """Whether a task of another id may hold the machine's lock: a job, or one that makes it."""
+    holders = {"backup": "vzdump", "clone": f"({PREFIX})clone", "create": f"({PREFIX}).*"}
+    pattern = holders.get(machine.lock or "")
+    is_other = task.id == "" if machine.lock == "backup" else task.id != ""
+    return bool(pattern and is_other and task.node == machine.node) and bool(
+        re.fullmatch(pattern or "", task.type)
+    )
+
+
+def _vm_id(task: Task) -> int | None:
+    """Return the machine of a task. The id may also be that of an OSD, or a word."""
+    return int(task.id) if task.id.isdecimal() and int(task.id) >= MIN_VM_ID else None
 
 
 def add_tasks(machines: list[Machine], rows: Iterable[Row], offline: Collection[str]) -> None:

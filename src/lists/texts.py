@@ -80,7 +80,7 @@ def tally_storages(storages: list[Storage]) -> str:
 
 def not_active(storage: str, nodes: Iterable[str]) -> str:
     """Say that some nodes cannot use a storage."""
-    return f"Storage {storage} is not active on {', '.join(sorted(nodes))}."
+    return f"Storage {storage} is not active on {some_of(sorted(nodes))}."
 
 
 def node_line(node: Node) -> str:

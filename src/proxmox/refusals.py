@@ -22,6 +22,10 @@ CURES = {  # for Proxmox's words that do not say what to do
 }
 
 
+class UnknownRequest(ProxmoxError):
+    """This version of Proxmox, or whatever answers in its place, does not know a request."""
+
+
 def refused(error: ResourceException, route: Route, node: str) -> ProxmoxError:
     """Say what an HTTP status of 400 or more means."""
     settings = route.settings
@@ -51,6 +55,9 @@ def refused(error: ResourceException, route: Route, node: str) -> ProxmoxError:
             "Check that proxy, or point PROXMOX_URL at Proxmox itself.",
             code,
         )
+    if code == 501:
+        other = not_the_api(route)
+        return UnknownRequest(other.cause, other.advice, other.code)
     if code in (400, 500):
         advice = next((cure for words, cure in CURES.items() if words in said), "")
         return ProxmoxError(f"Proxmox says: {quote(said or f'error {code}')}", advice, code)

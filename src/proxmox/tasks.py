@@ -29,7 +29,7 @@ WORDS = {
     "stopall": "shutdown of all machines",
     "bulk-?(start|shutdown|suspend|migrate)": r"bulk \1",
     "prunebackups": "pruning of backups",
-    "acme.*": "renewal of the certificate",
+    "acme(renew|newcert)": "renewal of the certificate",
     "ceph.*": "work on Ceph",
 }
 LOG_PAGE, MAX_LOG_PAGES = 5000, 10  # lines in a request, and requests

@@ -179,6 +179,8 @@ def test_a_token_without_rights_is_told_what_it_cannot_see(call: Call, healthy: 
         (BACKUP, 500, "Backup jobs could not be read."),
         (CEPH, 500, ""),
         (CEPH, 596, "Ceph could not be read."),
+        (CEPH, 500, "Ceph could not be read."),
+        ("/nodes/pve2/disks/zfs", 500, "ZFS of pve2 could not be read."),
         ("/nodes/pve2/disks/zfs", 500, ""),
         ("/nodes/pve2/disks/zfs", 596, "ZFS of pve2 could not be read."),
         (HA, 501, ""),
@@ -190,7 +192,8 @@ def test_a_source_that_fails_is_one_note_unless_it_is_absent(
     healthy.pve.add_ceph_storage()
     healthy.rows[CEPH] = {"health": {"status": "HEALTH_OK"}}
     assert call("list_infrastructure").text.startswith(NOTHING)
-    healthy.pve.fail("GET", path, status, "it is broken")
+    absent = "binary not installed: /usr/bin/ceph-mon" if path == CEPH else "it is broken"
+    healthy.pve.fail("GET", path, status, absent if not note else "it timed out")
     answer = call("list_infrastructure")
     is_absent = status == 500 and not note
     assert answer.text.startswith(NOTHING) == is_absent
@@ -225,4 +228,119 @@ def test_attention_has_at_most_20_lines() -> None:
     assert len(needs_attention(Findings(nodes))) == 20
     found = needs_attention(Findings([*nodes, Node("x", "offline")]))
     assert len(found) == 20
-    assert found[-1] == "And 2 more, less severe."
+    assert found[-1] == "And 2 more, none of them more severe."
+
+
+def test_a_lock_is_left_over_only_if_its_task_could_be_seen(call: Call, healthy: Cluster) -> None:
+    def lines() -> list[str]:
+        found: list[str] = call("list_infrastructure").data["attention"]
+        return [line for line in found if "locked" in line]
+
+    healthy.pve.guest(100).lock = "backup"
+    healthy.pve.add_vm(120, "copy", lock="clone")
+    healthy.rows[TASKS] = [task("vncshell", None), task("aptupdate", None)]
+    assert len(lines()) == 2
+    for running in (task("vzdump", None), task("qmclone", None, id="108")):
+        healthy.rows[TASKS].append(running)
+    assert lines() == []
+    healthy.rows[TASKS] = []
+    healthy.pve.fail("GET", HA, 403, "Permission check failed (/, Sys.Audit)")
+    assert lines() == []
+
+
+def test_nothing_is_said_to_be_well_if_no_machine_can_be_seen(call: Call, healthy: Cluster) -> None:
+    healthy.edit["/cluster/resources"] = lambda rows: [r for r in rows if r["type"] == "node"]
+    lines = call("list_infrastructure").text.splitlines()
+    assert lines[0] == "Nothing that could be seen needs attention."
+    assert lines[1].startswith("Not seen: machines, storages, Ceph, inside guests")
+
+
+def test_a_later_success_counts_only_if_it_is_of_the_same_kind(
+    call: Call, healthy: Cluster
+) -> None:
+    early = {"starttime": NOW - 9000}
+    healthy.rows[TASKS] = [
+        task("acmerenew", "order failed", **early),
+        task("acmeregister"),
+        task("qmigrate", "migration aborted", id="100", **early),
+        task("hamigrate", id="100"),
+        task("vzdump", "job errors", **early),
+        task("vzdump", node="pve2"),
+        task("cephdestroyosd", "no such OSD", id="3"),
+    ]
+    text = call("list_infrastructure").text
+    for words in (
+        *("renewal of the certificate on pve1", "migration of VM 100 (web) on pve1"),
+        *("backup on pve1", "work on Ceph of 3 on pve1"),
+    ):
+        assert f"The {words} failed at " in text
+
+
+def test_a_shared_storage_is_full_whichever_node_cannot_use_it(
+    call: Call, healthy: Cluster
+) -> None:
+    shared = {"type": "nfs", "active": 1, "shared": 1, "content": "iso", "path": "/m"}
+    shared |= {"server": "s", "export": "/e", "files": set(), "total": 100, "avail": 3}
+    healthy.pve.storages["nfs1"] = shared
+
+    def full(rows: list[Row]) -> list[Row]:
+        for row in rows:
+            if row.get("storage") == "nfs1":
+                row |= {"disk": 97, "maxdisk": 100, "status": "available"}
+                if row["node"] == "pve1":
+                    row["status"] = "unknown"
+        return rows
+
+    healthy.edit["/cluster/resources"] = full
+    attention = call("list_infrastructure").data["attention"]
+    assert "Storage nfs1 is 97 % full. See list_storage." in attention
+
+
+def test_odd_answers_are_no_exception(call: Call, healthy: Cluster) -> None:
+    healthy.pve.add_ceph_storage()
+    healthy.rows[TASKS] = [task("vzdump", "job errors", id="\u00b2"), task("qmstart", None, id="x")]
+    odd: list[Any] = [{"health": "x"}, {"health": {"status": "HEALTH_WARN", "checks": {"A": None}}}]
+    odd += [{"health": {"status": "HEALTH_WARN", "checks": {"A": {"summary": "x"}}}}, {}]
+    for answer in odd:
+        healthy.rows[CEPH] = answer
+        assert not call("list_infrastructure").is_error
+        assert not call("list_machines").is_error
+
+
+def test_logs_that_hang_do_not_lose_the_others(
+    call: Call, healthy: Cluster, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 1.2)
+    failed = [task("vzdump", "job errors", node=f"pve{n}") for n in (1, 2)]
+    healthy.rows[TASKS] = failed
+
+    async def read(_: web.Request) -> web.Response:
+        lines = [{"n": 1, "t": "ERROR: Backup of VM 100 failed - no space"}]
+        return web.json_response({"data": lines})
+
+    first, second = (f"/nodes/{row['node']}/tasks/{row['upid']}/log" for row in failed)
+    healthy.raw[first] = read
+    healthy.delay[second] = 5
+    text = call("list_infrastructure").text
+    assert 'VM 100 (web) ("no space")' in text
+    assert 'The backup on pve2 failed at 2026-08-20 03:26 UTC: "job errors".' in text
+
+
+def test_a_node_that_is_unknown_and_silent_has_no_inactive_storages(
+    call: Call, healthy: Cluster, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 0.8)
+    few = {"id": "node/pve3", "node": "pve3", "type": "node", "status": "unknown"}
+    healthy.edit["/nodes"] = lambda rows: [few if r["node"] == "pve3" else r for r in rows]
+
+    def unknown(rows: list[Row]) -> list[Row]:
+        for row in rows:
+            if row.get("node") == "pve3" and row["type"] == "storage":
+                row["status"] = "unknown"
+        return rows
+
+    healthy.edit["/cluster/resources"] = unknown
+    for path in ("status", "disks/zfs"):
+        healthy.delay[f"/nodes/pve3/{path}"] = 5
+    (line,) = call("list_infrastructure").data["attention"]
+    assert line.startswith("Node pve3 does not answer")

@@ -78,6 +78,19 @@ def test_machines_without_a_known_name_cannot_be_matched(call: Call, lab: Cluste
     assert "cannot be matched" in text  # another one may have it in its name
 
 
+def test_machines_that_are_excluded_otherwise_could_not_be_matched_either(
+    call: Call, lab: Cluster
+) -> None:
+    def known(rows: list[Row]) -> list[Row]:
+        return [row | ({"tags": "prod"} if row.get("vmid") == 400 else {}) for row in rows]
+
+    lab.edit["/cluster/resources"] = known
+    for filters in ({"pool": "infra"}, {"status": "running"}, {"node": "pve4"}):
+        assert "cannot be matched" not in call("list_machines", name="nas-gw", **filters).text
+    text = call("list_machines", name="nas-gw", tag="lab").text
+    assert "6 machines on pve6 (550 to 555) cannot be matched" in text
+
+
 def test_pools_that_cannot_be_seen_are_said(call: Call, cluster: Cluster) -> None:
     cluster.pve.add_vm(100, "web")
     text = call("list_machines", pool="lab").text

@@ -38,7 +38,7 @@ def point(call: Call, monkeypatch: Patch) -> Point:
         server.client.forget()
         answer = call("list_infrastructure")
         assert answer.is_error
-        assert len(answer.text) <= 300
+        assert len(answer.text) <= 330
         assert "?" not in answer.text
         return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8006", answer.text)
 
