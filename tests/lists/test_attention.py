@@ -12,6 +12,7 @@ from src.proxmox.rows import Row
 from tests.cluster import BACKUP, HA, TOKEN, Cluster
 from tests.conftest import Call, Patch
 from tests.golden import compare
+from tests.replay import recording
 
 NOW = 1_787_200_000  # 2026-08-20 04:26:40 UTC
 TASKS, CEPH = "/cluster/tasks", "/cluster/ceph/status"
@@ -344,3 +345,14 @@ def test_a_node_that_is_unknown_and_silent_has_no_inactive_storages(
         healthy.delay[f"/nodes/pve3/{path}"] = 5
     (line,) = call("list_infrastructure").data["attention"]
     assert line.startswith("Node pve3 does not answer")
+
+
+def test_the_token_of_the_readme_sees_all_of_it(call: Call, healthy: Cluster) -> None:
+    """These are the rights that a real cluster reported for it, in lists-watch."""
+    granted = recording("lists-watch")["before"]["/access/permissions"]["data"]
+    for path, privileges in granted.items():
+        for who in (TOKEN.split("!")[0], TOKEN):
+            healthy.pve.grant(who, path, *privileges)
+    healthy.pve.add_ceph_storage()
+    healthy.rows[CEPH] = {"health": {"status": "HEALTH_OK"}}
+    assert call("list_infrastructure").text.splitlines()[:2] == [NOTHING, UNSEEN]
