@@ -104,9 +104,11 @@ def ask_nodes(
 ) -> Answers:
     """GET /nodes/{node}/{path} from every node that is not offline, or from one.
 
-    GET /nodes comes first, alongside GET /cluster/{path} with its parameters for each path of
-    `cluster`. `after` has what to ask, by a name for it, once one of these has answered.
-    Raises ProxmoxError if /nodes fails, and for a node that does not exist.
+    GET /nodes is sent alongside GET /cluster/{path} with its parameters for each path of
+    `cluster`, and alongside the requests to the nodes that were online at the last list; the
+    other nodes are asked once it has answered. `after` has what to ask, by a name for it, once
+    one of `cluster` has answered. Raises ProxmoxError if /nodes fails, and for a node that does
+    not exist.
     """
     if only is not None:
         check_target(only.replace(".", "-"))  # a full name is harmless: it is not found
@@ -142,22 +144,28 @@ def _ask_through_one(
         }
         for name, (path, call) in after.items():
             cluster_requests[name] = ask(_then, cluster_requests[path], call, api)
+        # The nodes that were online at the last list are not waited for.
+        early = sorted(api.online if only is None else api.online & {only})
+        asked = {key: ask(_ask, api, *key) for key in _by_path(early, paths)}
         wait([listing], patience)
         nodes = _by_name(_result(listing, api, patience), only)
+        api.online = {n for n, row in nodes.items() if row.get("status") == "online"}
         wanted = sorted(nodes) if only is None else [only]
         offline = {n for n in wanted if nodes[n].get("status") == "offline"}
-        # By path first, so that nodes that hang cannot hold up the others.
         asked = {
-            (name, path): ask(_ask, api, name, path)
-            for path in paths
-            for name in wanted
-            if name not in offline
+            key: asked.get(key) or ask(_ask, api, *key)
+            for key in _by_path([n for n in wanted if n not in offline], paths)
         }
         _wait([*cluster_requests.values(), *asked.values()], waiting)
     finally:
         # Do not wait for requests that hang: they time out by themselves.
         pool.shutdown(wait=False, cancel_futures=True)
     return _collect(api, Answers(nodes, offline), asked, cluster_requests, patience)
+
+
+def _by_path(names: Sequence[str], paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what to ask: by path first, so that nodes that hang cannot hold up the others."""
+    return [(name, path) for path in paths for name in names]
 
 
 def _by_name(rows: list[Row], only: str | None) -> dict[str, Row]:

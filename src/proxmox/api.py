@@ -51,13 +51,15 @@ class Api:
     """Send requests, and turn whatever goes wrong into a ProxmoxError.
 
     `root` is proxmoxer's: `api.rows(api.root.nodes("pve1").qemu, "pve1")`. The `node` is
-    for the words of an error. Several threads may use it at once.
+    for the words of an error. Several threads may use it at once. `online` has the nodes that
+    were online when /nodes was last read.
     """
 
     def __init__(self, root: Any, addresses: Addresses) -> None:
         self.root = root
         self.addresses = addresses
         self.settings = addresses.settings
+        self.online: set[str] = set()
         session = root._store["session"]  # proxmoxer has no public way to it
         session.trust_env = False
         session.max_redirects = 0  # the API never redirects, but a login page does

@@ -236,6 +236,48 @@ def test_each_list_sends_only_the_requests_it_needs(call: Call, demo: Cluster) -
         assert ("GET", f"/api2/json/cluster/{path}") in demo.sent
 
 
+def test_nodes_of_the_last_list_do_not_wait_for_the_list_of_nodes(
+    call: Call, demo: Cluster
+) -> None:
+    call("list_machines")
+    demo.sent.clear()
+    demo.delay["/nodes"] = 1
+    early: list[str] = []
+
+    def look(rows: Any) -> Any:
+        early.extend(path.removeprefix("/api2/json") for _, path in demo.sent)
+        return rows
+
+    demo.edit["/nodes"] = look
+    assert len(machines(call("list_machines"))) == 11
+    assert {path for path in early if path.startswith("/nodes/")} == {
+        f"/nodes/{node}/{kind}" for node in ("pve1", "pve2") for kind in ("qemu", "lxc")
+    }
+    assert len(demo.sent) == 2 * 2 + 3  # none twice
+
+
+def test_a_node_that_goes_offline_is_asked_no_more_and_not_believed(
+    call: Call, demo: Cluster
+) -> None:
+    call("list_machines")
+    demo.edit["/nodes"] = lambda rows: [
+        row | ({"status": "offline"} if row["node"] == "pve2" else {}) for row in rows
+    ]
+    assert not_live(call("list_machines"))[:2] == [101, 104]
+    demo.sent.clear()
+    call("list_machines", node="pve2")
+    assert not [path for _, path in demo.sent if "/nodes/pve2" in path]
+    del demo.edit["/nodes"]
+    assert not not_live(call("list_machines", node="pve2"))
+
+
+def test_one_node_is_asked_alone_though_others_are_known(call: Call, demo: Cluster) -> None:
+    call("list_machines")
+    demo.sent.clear()
+    call("list_machines", node="pve1")
+    assert not [path for _, path in demo.sent if "/nodes/pve2" in path]
+
+
 def test_requests_run_in_parallel_but_at_most_32_at_once(call: Call, cluster: Cluster) -> None:
     for n in range(2, 25):
         cluster.pve.add_node(f"pve{n}")
