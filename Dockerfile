@@ -1,15 +1,15 @@
 FROM python:3.11-slim
 
-# To record where the source is: docker build --build-arg SOURCE=https://...
+# To record where the source is: docker build --build-arg SOURCE=https://... For the MCP registry,
+# add --label io.modelcontextprotocol.server.name=io.github.OWNER/NAME.
 ARG SOURCE=""
 LABEL org.opencontainers.image.title="mcp-proxmox" \
       org.opencontainers.image.description="MCP server that lists, starts, stops and reboots the machines of a Proxmox VE infrastructure" \
       org.opencontainers.image.version="1.0.0" \
-      org.opencontainers.image.source="${SOURCE}" \
-      io.modelcontextprotocol.server.name="mcp-proxmox"
+      org.opencontainers.image.source="${SOURCE}"
 
 # Unbuffered, because Python would flush a leftover buffer into the protocol at exit.
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MCP_PROXMOX_SOURCE="${SOURCE}"
 
 WORKDIR /app
 

@@ -12,6 +12,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
+from src.foreign import clean, quote
 from src.models import MAX_VM_ID, MIN_VM_ID
 from src.schemas import plain
 
@@ -132,10 +133,13 @@ class Server(MCPServer[Any]):
 
     async def call_tool(self, name: str, arguments: Any, context: Any = None) -> Any:
         schemas = {tool.name: tool.input_schema for tool in await self.list_tools()}
-        if name in schemas:
-            known = schemas[name].get("properties", {})
-            required = schemas[name].get("required", [])
-            arguments = read_arguments(name, arguments or {}, known, required)
+        if name not in schemas:
+            raise ToolError(
+                f"There is no tool {quote(clean(name))}. The tools are: {', '.join(schemas)}."
+            )
+        known = schemas[name].get("properties", {})
+        required = schemas[name].get("required", [])
+        arguments = read_arguments(name, arguments or {}, known, required)
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:

@@ -15,6 +15,7 @@ if __name__ == "__main__":  # before the imports, which take half a second
     # hide others of the same names.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+from base64 import b64encode
 from dataclasses import asdict
 from functools import partial
 from io import FileIO, TextIOWrapper
@@ -22,8 +23,9 @@ from threading import Event
 from typing import Annotated, Any, NoReturn
 
 import anyio
+from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, Icon, TextContent, ToolAnnotations
 
 from src.arguments import (
     Force,
@@ -61,10 +63,23 @@ logging.basicConfig(
 )
 log.setLevel(logging.INFO)  # its audit lines
 
+# Two servers in a rack, one of them on.
+SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">
+<rect x="2" y="3" width="20" height="8" rx="2" fill="#e57000"/>
+<rect x="2" y="13" width="20" height="8" rx="2" fill="#666"/>
+<path stroke="#fff" stroke-width="2" d="M5 7h4M5 17h4"/></svg>"""
+ICON = Icon(src=f"data:image/svg+xml;base64,{b64encode(SVG).decode()}", mime_type="image/svg+xml")
+HOUR = 3_600_000  # milliseconds
+
 mcp = Server(
     "mcp-proxmox",
     title="Proxmox VE",
+    description="Lists, starts, stops and reboots the machines of a Proxmox VE infrastructure",
     version=VERSION,
+    website_url=os.environ.get("MCP_PROXMOX_SOURCE") or None,  # the image sets it
+    icons=[ICON],
+    cache_hints={"tools/list": CacheHint(ttl_ms=HOUR, scope="public")},
+    subscriptions=False,  # the tools never change
     instructions=(
         "Watch a Proxmox VE infrastructure, and start, stop and reboot its machines if those "
         "tools are available. List first: the power tools need a machine's vm_id and its "

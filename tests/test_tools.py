@@ -2,7 +2,9 @@
 
 import json
 import re
+from base64 import b64decode
 from typing import Any
+from xml.etree import ElementTree
 
 import anyio
 import pytest
@@ -43,6 +45,24 @@ def listed(mode: str = "legacy") -> tuple[dict[str, Any], Any, str]:
     return anyio.run(ask)
 
 
+def test_the_tools_may_be_cached_and_no_subscription_is_announced(cluster: Cluster) -> None:
+    async def ask() -> tuple[Any, Any]:
+        async with Client(server.mcp, mode="auto") as client:
+            return await client.list_tools(), client.server_capabilities
+
+    tools, capabilities = anyio.run(ask)
+    assert (tools.ttl_ms, tools.cache_scope) == (3_600_000, "public")
+    assert not capabilities.tools.list_changed
+    assert not capabilities.resources or not capabilities.resources.subscribe
+
+
+def test_a_wrong_tool_name_is_answered_with_the_names(call: Call, cluster: Cluster) -> None:
+    answer = call("delete_machine", vm_id=100)
+    assert answer.text == (f'There is no tool "delete_machine". The tools are: {", ".join(TOOLS)}.')
+    assert answer.is_error
+    assert not cluster.sent
+
+
 def test_the_six_tools_describe_themselves_and_their_parameters(
     mode: str, configured: dict[str, str], cluster: Cluster
 ) -> None:
@@ -50,6 +70,12 @@ def test_the_six_tools_describe_themselves_and_their_parameters(
     names = (info.name, info.title, info.version)
     assert names == ("mcp-proxmox", "Proxmox VE", "1.0.0")
     assert instructions
+    assert info.description
+    assert info.website_url is None  # until the image sets it
+    (icon,) = info.icons
+    kind, _, picture = icon.src.partition(",")
+    assert (kind, icon.mime_type) == ("data:image/svg+xml;base64", "image/svg+xml")
+    assert ElementTree.fromstring(b64decode(picture)).tag == "{http://www.w3.org/2000/svg}svg"
     assert list(tools) == list(TOOLS)
     for name, (parameters, hints) in TOOLS.items():
         tool, annotations = tools[name], tools[name].annotations
@@ -57,6 +83,7 @@ def test_the_six_tools_describe_themselves_and_their_parameters(
         assert (*given, annotations.idempotent_hint) == hints
         assert annotations.open_world_hint is False
         assert tool.title
+        assert tool.icons is None
         assert "\n" not in tool.description
         assert tool.output_schema["properties"]
         schema = tool.input_schema

@@ -6,6 +6,7 @@ action that is not sent writes one.
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,7 @@ from src.stdio import STDERR
 
 log = logging.getLogger("mcp-proxmox")
 
+SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])|\n")
 Cancelled = Callable[[], bool]  # whether the client has gone away
 
 
@@ -155,7 +157,7 @@ def _send(api: Api, order: Order, cancelled: Cancelled) -> None:
 
 
 def _audit(action: Action, vm_id: int, node: str, task: str | None, end: str) -> None:
-    """Write one line to stderr. The logger adds the time."""
+    """Write one line to stderr: two sentences of the outcome. The logger adds the time."""
     line = "audit action=%s machine=%s node=%s task=%s outcome=%s"
-    outcome = json.dumps(clean(end.partition("\n")[0], 400))
+    outcome = json.dumps(clean(" ".join(SENTENCE_END.split(end)[:2])))
     log.info(line, action, vm_id, json.dumps(node), task or "none", outcome)
