@@ -102,6 +102,29 @@ def test_the_six_tools_describe_themselves_and_their_parameters(
     assert cluster.sent == []
 
 
+@pytest.mark.parametrize("tool", TOOLS)
+def test_any_client_can_read_the_schemas(tool: str, mode: str, configured: dict[str, str]) -> None:
+    """Some clients throw at a reference, and lose the type of a union or of what may be null."""
+
+    def check(schema: Any, is_input: bool) -> None:
+        assert not schema.keys() & {"$ref", "$defs", "anyOf", "oneOf", "title", "default"}
+        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        assert not is_input or kinds[1:] == []
+        assert [kind for kind in kinds if kind != "null"] == kinds[:1]
+        for each in [*schema.get("properties", {}).values(), schema.get("items")]:
+            if each is not None:
+                check(each, is_input)
+
+    found = listed(mode)[0][tool]
+    check(found.input_schema, True)
+    check(found.output_schema, False)
+
+
+def test_the_output_schemas_are_short(configured: dict[str, str]) -> None:
+    schemas = [tool.output_schema for tool in listed()[0].values()]
+    assert sum(len(json.dumps(each, separators=(",", ":"))) for each in schemas) <= 5500
+
+
 def test_list_infrastructure(call: Call, demo: Cluster) -> None:
     content = call("list_infrastructure").data
     assert (content["cluster"], content["quorate"]) == ("demo", True)
