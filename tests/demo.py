@@ -70,8 +70,10 @@ def print_settings(environ: dict[str, str]) -> None:
         f"npx -y @modelcontextprotocol/inspector --cli {options} "
         ".venv/bin/python -m src.server --method tools/call --tool-name list_machines"
     )
+    entry = {"command": COMMAND[0], "args": [str(ROOT / "src/server.py")], "env": environ}
     print("\nFor a client's configuration:\n")
-    print(f'"env": {json.dumps(environ, indent=2)}', flush=True)
+    print(json.dumps({"mcpServers": {"proxmox": entry}}, indent=2))
+    print("\nOn pve2, 106 starts. On pve1, 102 fails to start and 105 ignores a stop.", flush=True)
 
 
 def own_address() -> str:
