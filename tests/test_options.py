@@ -110,6 +110,12 @@ def test_a_broken_pipe_and_an_early_end_of_stdin_are_said_in_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_the_website_is_the_source_of_the_image(configured: Row) -> None:
+    with Server(COMMAND, configured | {"MCP_PROXMOX_SOURCE": "https://git.example/x"}) as server:
+        info = server.answers[0]["result"]["serverInfo"]
+    assert info["websiteUrl"] == "https://git.example/x"
+
+
 def test_watch_only_offers_only_the_lists(configured: Row, demo: Cluster) -> None:
     with Server([*COMMAND, "--watch-only"], configured) as server:
         assert [tool["name"] for tool in server.request("tools/list")["tools"]] == LISTS
