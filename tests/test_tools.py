@@ -60,6 +60,7 @@ def test_a_wrong_tool_name_is_answered_with_the_names(call: Call, cluster: Clust
     answer = call("delete_machine", vm_id=100)
     assert answer.text == (f'There is no tool "delete_machine". The tools are: {", ".join(TOOLS)}.')
     assert answer.is_error
+    assert 'no tool "a b". The' in call("a\n\x1b[31mb").text
     assert not cluster.sent
 
 

@@ -151,11 +151,8 @@ def test_an_address_is_asked_last_while_it_hangs_and_first_again_if_the_other_fa
     assert nodes[0].sent
 
 
-def test_an_action_is_sent_elsewhere_if_its_address_dies_just_before(
-    call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch
-) -> None:
-    relay = Relay(nodes[0].pve.port)
-    connect(relay.url, nodes[1])
+def close_before_the_post(relay: Relay, monkeypatch: Patch) -> None:
+    """Let the first address, which the relay leads to, die just before a POST is sent to it."""
     first = server.client().addresses.entries[0].transport
     ask = first.ask
 
@@ -165,6 +162,14 @@ def test_an_action_is_sent_elsewhere_if_its_address_dies_just_before(
         return ask(request, connect, **options)
 
     monkeypatch.setattr(first, "ask", die)
+
+
+def test_an_action_is_sent_elsewhere_if_its_address_dies_just_before(
+    call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch
+) -> None:
+    relay = Relay(nodes[0].pve.port)
+    connect(relay.url, nodes[1])
+    close_before_the_post(relay, monkeypatch)
     assert call("start_machine", **START).data["changed"]
     assert [len(node.posts) for node in nodes] == [0, 1, 0]
 
@@ -478,14 +483,6 @@ def test_an_action_does_not_change_to_another_cluster(
     nodes[1].pve.cluster_name = "other"
     relay = Relay(nodes[0].pve.port)
     connect(relay.url, nodes[1])
-    first = server.client().addresses.entries[0].transport
-    ask = first.ask
-
-    def die(request: Any, connect: float, **options: Any) -> Any:
-        if request.method == "POST":
-            relay.close()
-        return ask(request, connect, **options)
-
-    monkeypatch.setattr(first, "ask", die)
+    close_before_the_post(relay, monkeypatch)
     assert "Nothing was done" in call("start_machine", **START).text
     assert nodes[0].posts == nodes[1].posts == []

@@ -303,6 +303,16 @@ def test_an_action_writes_an_audit_line_before_its_post_and_one_at_its_end(
         assert re.fullmatch(f'{begin}{outcome}.+"', line)
 
 
+def test_the_audit_line_has_the_outcome_without_the_advice(
+    switch: Switch, demo: Cluster, audit: Audit
+) -> None:
+    answer = switch("start", vm_id=201)
+    (line,) = audit()
+    outcome = "Container 201 (proxy) is not on pve1 but on pve2. Nothing was sent."
+    assert answer.text.startswith(outcome + " ")
+    assert line.endswith(f'outcome="error: {outcome}"')
+
+
 def test_a_cancelled_call_is_followed_to_its_end_and_audited(play: Play, audit: Audit) -> None:
     """The client asked for progress, and cancels it after the action was sent."""
     recorded, cancelled = recording("vm-shutdown"), threading.Event()
