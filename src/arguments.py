@@ -135,7 +135,8 @@ class Server(MCPServer[Any]):
         schemas = {tool.name: tool.input_schema for tool in await self.list_tools()}
         if name not in schemas:
             raise ToolError(
-                f"There is no tool {quote(clean(name))}. The tools are: {', '.join(schemas)}."
+                f"Nothing was sent to Proxmox: there is no tool {quote(clean(name))}. The tools "
+                f"are: {', '.join(schemas)}."
             )
         known = schemas[name].get("properties", {})
         required = schemas[name].get("required", [])

@@ -122,7 +122,7 @@ def test_watch_only_offers_only_the_lists(configured: Row, demo: Cluster) -> Non
         assert len(server.result("list_machines")["structuredContent"]["machines"]) == 11
         for number, tool in enumerate(("start", "stop", "reboot"), 3):
             server.call(number, f"{tool}_machine", vm_id=106, node="pve2")
-            assert f'There is no tool "{tool}_machine". The tools are: list_inf' in str(
+            assert f'there is no tool "{tool}_machine". The tools are: list_inf' in str(
                 server.answer(number)
             )
         assert demo.posts == []

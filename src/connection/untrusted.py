@@ -34,7 +34,7 @@ NO_INTERMEDIATE = (
 UNKNOWN_ISSUER = (
     "its chain ends at {issuer}, which this computer does not know and the server does not send",
     "If that is an intermediate CA, let the server send it (upload the certificate with its "
-    "chain); otherwise set PROXMOX_VERIFY_SSL to the path of that CA's" + UNVERIFIED,
+    "chain); otherwise set PROXMOX_VERIFY_SSL to the path of that CA's certificate" + UNVERIFIED,
 )
 NO_ROOT = (
     "{ca} contains an intermediate CA, but not the root CA that signed it",

@@ -264,6 +264,8 @@ def test_a_node_that_goes_offline_is_asked_no_more_and_not_believed(
         row | ({"status": "offline"} if row["node"] == "pve2" else {}) for row in rows
     ]
     assert not_live(call("list_machines"))[:2] == [101, 104]
+    # The second list does not wait for what it had asked pve2 by then.
+    wait_for(lambda: sum("/nodes/pve2/" in path for _, path in demo.sent) == 2 * 2)
     demo.sent.clear()
     call("list_machines", node="pve2")
     assert not [path for _, path in demo.sent if "/nodes/pve2" in path]
