@@ -1,0 +1,176 @@
+"""Try the server with real MCP clients: `python -m tests.clients`, or the names of some.
+
+Each client is installed from PyPI or npm into a folder of its own, launches the server as the
+README's local Python does, and makes the same calls to a fake cluster of its own; a table
+tells what came of each. It needs npm and a network, and takes a quarter of an hour.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fakepve import FakePve
+
+from tests.cluster import Cluster, furnish, serving
+from tests.process import ROOT, environment, run
+
+HERE = Path(__file__).parent
+NODE = "node@24"  # what the newest of the clients in JavaScript needs
+PATIENCE = 600  # seconds to install a client, and to make all calls
+SERVER = {"command": sys.executable, "args": [str(ROOT / "src/server.py")]}
+TOOLS = ["list_infrastructure", "list_machines", "list_storage"]
+TOOLS += ["start_machine", "stop_machine", "reboot_machine"]
+POSTS = ["/pve2/qemu/106/status/start", "/pve1/qemu/102/status/start"]
+POSTS += ["/pve1/qemu/105/status/shutdown"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call, and what must come of it: an error or not, and the words that the model reads.
+
+    A client may reject arguments by itself, except in the columns that show its `work`.
+    """
+
+    column: str
+    tool: str
+    arguments: dict[str, Any]
+    error: bool
+    words: str
+    work: bool = False
+
+
+PVE1, PVE2 = {"node": "pve1"}, {"node": "pve2"}
+STOP = {"vm_id": 105} | PVE1
+STEPS = [
+    Step("lists", "list_infrastructure", {}, False, "Node pve3 is offline", True),
+    Step("lists", "list_machines", {}, False, "11 machines on 3 nodes", True),
+    Step("lists", "list_machines", {"tag": "prod"}, False, "2 of 11 machines", True),
+    Step("lists", "list_storage", {}, False, "old-nas", True),
+    Step("null", "list_machines", {"node": None}, False, "11 machines on 3 nodes"),
+    Step('""', "list_machines", {"node": ""}, False, "11 machines on 3 nodes"),
+    Step("start", "start_machine", {"vm_id": 106} | PVE2, False, "106 .* is running", True),
+    Step("failing start", "start_machine", {"vm_id": 102} | PVE1, True, "exited with code 1", True),
+    Step("ignored stop", "stop_machine", STOP, True, "call stop_machine with force: true", True),
+    Step("missing", "stop_machine", {"vm_id": 105}, True, "Nothing was sent"),
+    Step("wrong", "stop_machine", STOP | {"vm_id": "web"}, True, "Nothing was sent"),
+    Step("wrong", "stop_machine", STOP | {"force": "yes"}, True, "Nothing was sent"),
+    Step("wrong", "list_machines", {"state": "running"}, True, "has no argument 'state'"),
+    Step("wrong tool", "delete_machine", STOP, True, "The tools are: list_infrastructure"),
+]
+COLUMNS = list(dict.fromkeys(step.column for step in STEPS))
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client: the driver beside this file, and its packages, with itself as the first."""
+
+    driver: str
+    packages: tuple[str, ...]
+
+
+CLIENTS = {
+    "TypeScript SDK, old": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1.22.0",)),
+    "TypeScript SDK": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1",)),
+    "Python SDK 1": Client("with_python_sdk_1.py", ("mcp==1.30.*",)),
+    "Python SDK 2": Client("with_python_sdk_2.py", ("mcp==2.3.*",)),
+}
+
+
+def execute(command: list[str], folder: Path, **options: Any) -> str:
+    """Run a command in a client's folder, and return its output."""
+    found = f"{folder / 'node_modules/.bin'}{os.pathsep}{os.environ['PATH']}"
+    environ = environment(options.pop("environ", {})) | {"PATH": found}
+    done = run(command, cwd=folder, env=environ, timeout=PATIENCE, **options)
+    if done.returncode:
+        raise RuntimeError(f"{command[:2]} ended with {done.returncode}: {done.stderr[-1500:]}")
+    return done.stdout
+
+
+def install(client: Client, folder: Path) -> tuple[list[str], str]:
+    """Install a client; return how to run its driver, and its version."""
+    for name in (client.driver, f"drive{Path(client.driver).suffix}"):
+        shutil.copy(HERE / name, folder)
+    if client.driver.endswith(".py"):
+        python = str(folder / "env/bin/python")
+        execute([sys.executable, "-m", "venv", "env"], folder)
+        execute([python, "-m", "pip", "install", "-q", *client.packages], folder)
+        name = re.split(r"[=<>~\[]", client.packages[0])[0]
+        ask = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
+        return [python, client.driver], execute([python, "-c", ask, name], folder).strip()
+    execute(["npm", "install", "--no-fund", "--no-audit", NODE, *client.packages], folder)
+    name = re.sub(r"(?<=.)@.*", "", client.packages[0])
+    package = json.loads((folder / "node_modules" / name / "package.json").read_text())
+    return ["node", client.driver], package["version"]
+
+
+def judge(step: Step, answer: dict[str, Any]) -> str:
+    """Return what to show of an answer: "right", who rejected the call, or what is wrong."""
+    if answer["error"] == step.error and re.search(step.words, answer["text"]):
+        return "right"
+    if answer["error"] and not step.work:
+        return "rejected by the client"
+    return f"WRONG: {answer['text'][:300]}"
+
+
+def summary(verdicts: list[str]) -> str:
+    """Return "right" if all are, or else what the others are."""
+    return "; ".join(dict.fromkeys(each for each in verdicts if each != "right")) or "right"
+
+
+async def attempt(client: Client, folder: Path) -> dict[str, str]:
+    """Install a client and let it make the calls; return what came of them, by column."""
+    command, version = await asyncio.to_thread(install, client, folder)
+    cluster = Cluster(FakePve())
+    furnish(cluster.pve)
+    cluster.pve.time_scale = 0.01  # an ignored shutdown takes 0.6 s here instead of 60
+    calls = [(step.tool, step.arguments) for step in STEPS]
+    async with serving(cluster) as environ:
+        (folder / ".env").write_text("".join(f"{k}={v}\n" for k, v in environ.items()))
+        stdin = json.dumps(SERVER | {"calls": calls})
+        home = {"HOME": str(folder)}
+        output = await asyncio.to_thread(execute, command, folder, input=stdin, environ=home)
+    said = json.loads(output.splitlines()[-1])
+    verdicts: dict[str, list[str]] = {}
+    for step, answer in zip(STEPS, said["answers"], strict=True):
+        verdicts.setdefault(step.column, []).append(judge(step, answer))
+    row = {"version": version} | {key: summary(each) for key, each in verdicts.items()}
+    if sorted(said["tools"]) != sorted(TOOLS):
+        row["lists"] = f"WRONG tools: {said['tools']}"
+    if cluster.posts != POSTS:
+        row["start"] = f"WRONG requests: {cluster.posts}"
+    return row
+
+
+async def main(names: list[str]) -> int:
+    """Try the clients, print a row for each, and return the exit status."""
+    columns = ["version", *COLUMNS]
+    print(f"| client | {' | '.join(columns)} |\n|{' --- |' * (len(columns) + 1)}", flush=True)
+    status = 0
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="mcp-client-") as folder:
+            try:
+                row = await attempt(CLIENTS[name], Path(folder))
+            except (RuntimeError, subprocess.TimeoutExpired) as failure:
+                row = {"version": f"NOT TRIED: {failure}"}
+        cells = [" ".join(row.get(column, "").split()) for column in columns]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        status |= bool(re.search("WRONG|NOT TRIED", str(cells)))
+    return status
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.clients")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CLIENTS))
+    chosen = parser.parse_args().names
+    if unknown := set(chosen) - CLIENTS.keys():
+        parser.error(f"there is no client {', '.join(unknown)}")
+    sys.exit(asyncio.run(main(chosen or list(CLIENTS))))
