@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-Call = Callable[[str, dict[str, Any]], Awaitable[tuple[str, bool]]]
+Call = Callable[[str, dict[str, Any]], Awaitable[tuple[str, bool | None]]]
 Connect = Callable[[str, list[str]], AbstractAsyncContextManager[tuple[list[str], Call]]]
 
 
