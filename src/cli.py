@@ -49,10 +49,15 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--watch-only",
         "--read-only",
-        action="store_true",
+        nargs="?",
+        const="true",
+        default="false",
+        choices=["true", "false"],
         help="offer only the three lists, and no tool that starts or stops a machine",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.watch_only = options.watch_only == "true"
+    return options
 
 
 def check(tools: Collection[str]) -> bool:
@@ -99,7 +104,7 @@ def _report(title: str, lines: Iterator[str]) -> bool:
             _write(f"  {line}")
     except ProxmoxError as error:
         well = False
-        _write(f"  {ERROR}: {error}")
+        _write(f"  {ERROR}: {error}".replace("\n", "\n  "))
     return well
 
 

@@ -51,6 +51,14 @@ def test_an_unknown_option_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -
     for word in ("--watch-only", "--read-only"):
         options = read_options(["--check", word])
         assert (options.check, options.watch_only) == (True, True)
+        for switch in (True, False):  # as the form of a desktop client writes it
+            assert read_options([f"{word}={str(switch).lower()}"]).watch_only is switch
+    assert not read_options([]).watch_only
+    for arguments in (["--read-only=1"], ["--read-only", "no"], ["--read-only="]):
+        with pytest.raises(SystemExit) as caught:
+            read_options(arguments)
+        assert caught.value.code == 2
+        assert "choose from" in capfd.readouterr().err
 
 
 def test_the_version_is_shown() -> None:

@@ -77,7 +77,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str], file: EnvFile | None = None) -> Self:
         """Read the five PROXMOX_* variables. The environment takes precedence over a file.
 
-        Raises ProxmoxError, which names each variable that is missing or malformed.
+        Raises ProxmoxError, with a line for each variable that is missing or malformed.
         """
         file = file or EnvFile()
         if file.problem and not EXPECTED.keys() <= environ.keys():
@@ -95,8 +95,14 @@ class Settings:
             )
         verify_ssl = _parse_verify(given[VERIFY], problems)
         if problems:
-            cause = f"The server is not configured. {'; '.join(problems)}"
-            raise ProxmoxError(cause, file.about)
+            if len(problems) == 1:
+                raise ProxmoxError(f"The server is not configured. {problems[0]}", file.about)
+            lines = [
+                "The server is not configured:",
+                *(f"{each}." for each in problems),
+                file.about,
+            ]
+            raise ProxmoxError("\n".join(lines).rstrip())
         fixed = frozenset(environ.keys() & given.keys())
         return cls(addresses, user, token_name, values[SECRET], verify_ssl, fixed)
 
@@ -141,7 +147,7 @@ def _checked(name: str, given: Mapping[str, str], file: EnvFile, problems: list[
         if file.values.get(name):
             wrong = "is blank in the environment, which takes precedence over .env"
     elif _is_placeholder(name, value):
-        wrong = f"still has the value from .env.example, {value}"
+        wrong = "still has the example's value"
     elif unexpanded := _unexpanded(name, value):
         wrong = f"{unexpanded}: write the value itself"
     elif not re.fullmatch(pattern, value):
