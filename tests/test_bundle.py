@@ -47,10 +47,11 @@ def test_the_bundle_starts_with_what_the_form_asks(
     command, environ = filled(manifest, unpacked, form)
     assert "${" not in str([command, environ])
     assert environ == configured
-    if not shutil.which("uv"):  # the same script, by this Python with its packages
-        script = command.index(str(unpacked / "src/server.py"))
-        command = [sys.executable, *command[script:]]
-    with Server(command, environ, cwd=unpacked.parent) as process:
+    assert command[:2] == ["uv", "run"]
+    assert str(unpacked / "requirements.txt") in command
+    # uv would download the packages, which this Python has.
+    script = command[command.index(str(unpacked / "src/server.py")) :]
+    with Server([sys.executable, *script], environ, cwd=unpacked.parent) as process:
         tools = [tool["name"] for tool in process.request("tools/list")["tools"]]
         assert tools == [tool["name"] for tool in manifest["tools"]][: 3 if read_only else 6]
         assert not process.result("list_machines").get("isError")
