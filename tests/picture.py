@@ -31,10 +31,11 @@ def session() -> str:
 
 
 def draw(text: str) -> str:
-    console = Console(record=True, width=118, file=io.StringIO())
+    console = Console(record=True, width=120, file=io.StringIO())
     styles = {"#": "bright_black", ">": "bold green", "E": "red"}
     for line in text.splitlines():
         console.print(Text(line, styles.get(line[:1], "")))
+    console.print()  # or the picture's edge cuts the underscores of the last line
     return console.export_svg(title="mcp-proxmox", unique_id="demo")
 
 
