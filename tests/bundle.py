@@ -14,8 +14,8 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 from src import server
 from src.cli import VERSION
-from tests.process import ROOT
 
+ROOT = Path(__file__).parent.parent
 NAME = "mcp-proxmox.mcpb"
 PYTHON = ">=3.11"
 

@@ -228,7 +228,7 @@ def test_the_picture_in_the_readme_shows_what_the_demo_prints() -> None:
 def test_the_readme_can_be_read_in_one_sitting() -> None:
     folded = re.findall(r"<details>.*?</details>", README, re.DOTALL)
     assert len(README) <= 26_000
-    assert len(README) - sum(map(len, folded)) <= 17_000
+    assert len(README) - sum(map(len, folded)) <= 15_000
 
 
 def test_the_links_within_the_readme_resolve() -> None:
