@@ -80,6 +80,7 @@ class Client:
 CLIENTS = {
     "TypeScript SDK, old": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1.22.0",)),
     "TypeScript SDK": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1",)),
+    "Vercel AI SDK": Client("with_vercel.mjs", ("@ai-sdk/mcp@2", "ai")),
     "Python SDK 1": Client("with_python_sdk_1.py", ("mcp==1.30.*",)),
     "Python SDK 2": Client("with_python_sdk_2.py", ("mcp==2.3.*",)),
     "FastMCP": Client("with_fastmcp.py", ("fastmcp",)),
