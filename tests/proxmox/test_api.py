@@ -115,7 +115,7 @@ OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or 
 
 
 def test_other_servers_are_recognized(point: Point, peer: Start, monkeypatch: Any) -> None:
-    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 0.8)
+    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 1.4)
     assert "not resolve" in point("https://no-such-host.invalid")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
