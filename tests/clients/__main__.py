@@ -8,7 +8,6 @@ tells what came of each. It needs npm and a network, and takes a quarter of an h
 import argparse
 import asyncio
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,12 +19,11 @@ from typing import Any
 
 from fakepve import FakePve
 
+from tests.clients.running import execute, install_from_npm
 from tests.cluster import Cluster, furnish, serving
-from tests.process import ROOT, environment, run
+from tests.process import ROOT, environment
 
 HERE = Path(__file__).parent
-NODE = "node@24"  # what the newest of the clients in JavaScript needs
-PATIENCE = 600  # seconds to install a client, and to make all calls
 SERVER = {"command": sys.executable, "args": [str(ROOT / "src/server.py")]}
 TOOLS = ["list_infrastructure", "list_machines", "list_storage"]
 TOOLS += ["start_machine", "stop_machine", "reboot_machine"]
@@ -91,16 +89,6 @@ CLIENTS = {
 }
 
 
-def execute(command: list[str], folder: Path, **options: Any) -> str:
-    """Run a command in a client's folder, and return its output."""
-    found = f"{folder / 'node_modules/.bin'}{os.pathsep}{os.environ['PATH']}"
-    environ = environment(options.pop("environ", {})) | {"PATH": found}
-    done = run(command, cwd=folder, env=environ, timeout=PATIENCE, **options)
-    if done.returncode:
-        raise RuntimeError(f"{command[:2]} ended with {done.returncode}: {done.stderr[-1500:]}")
-    return done.stdout
-
-
 def install(client: Client, folder: Path) -> tuple[list[str], str]:
     """Install a client; return how to run its driver, and its version."""
     for name in (client.driver, f"drive{Path(client.driver).suffix}"):
@@ -112,10 +100,7 @@ def install(client: Client, folder: Path) -> tuple[list[str], str]:
         name = re.split(r"[=<>~\[]", client.packages[0])[0]
         ask = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
         return [python, client.driver], execute([python, "-c", ask, name], folder).strip()
-    execute(["npm", "install", "--no-fund", "--no-audit", NODE, *client.packages], folder)
-    name = re.sub(r"(?<=.)@.*", "", client.packages[0])
-    package = json.loads((folder / "node_modules" / name / "package.json").read_text())
-    return ["node", client.driver], package["version"]
+    return ["node", client.driver], install_from_npm(client.packages, folder)
 
 
 def judge(step: Step, answer: dict[str, Any]) -> str:
@@ -145,7 +130,7 @@ async def attempt(client: Client, folder: Path) -> dict[str, str]:
     async with serving(cluster) as environ:
         (folder / ".env").write_text("".join(f"{k}={v}\n" for k, v in environ.items()))
         stdin = json.dumps(SERVER | {"calls": calls})
-        home = {"HOME": str(folder)}
+        home = environment({"HOME": str(folder)})
         output = await asyncio.to_thread(execute, command, folder, input=stdin, environ=home)
     said = json.loads(output.splitlines()[-1])
     verdicts: dict[str, list[str]] = {}
