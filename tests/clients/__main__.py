@@ -2,7 +2,8 @@
 
 Each client is installed from PyPI or npm into a folder of its own, launches the server as the
 README's local Python does, and makes the same calls to a fake cluster of its own; a table
-tells what came of each. It needs npm and a network, and takes a quarter of an hour.
+tells what came of each. A second one tells what assistants say about the server that was added
+to them. It needs npm and a network, and takes a quarter of an hour.
 """
 
 import argparse
@@ -13,18 +14,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fakepve import FakePve
 
-from tests.clients.running import execute, install_from_npm
+from tests.clients import assistants
+from tests.clients.assistants import ASSISTANTS
+from tests.clients.running import PYTHON, SERVER, execute, install_from_npm
 from tests.cluster import Cluster, furnish, serving
-from tests.process import ROOT, environment
+from tests.process import environment
 
 HERE = Path(__file__).parent
-SERVER = {"command": sys.executable, "args": [str(ROOT / "src/server.py")]}
+Kind = TypeVar("Kind")
 TOOLS = ["list_infrastructure", "list_machines", "list_storage"]
 TOOLS += ["start_machine", "stop_machine", "reboot_machine"]
 POSTS = ["/pve2/qemu/106/status/start", "/pve1/qemu/102/status/start"]
@@ -129,7 +133,7 @@ async def attempt(client: Client, folder: Path) -> dict[str, str]:
     calls = [(step.tool, step.arguments) for step in STEPS]
     async with serving(cluster) as environ:
         (folder / ".env").write_text("".join(f"{k}={v}\n" for k, v in environ.items()))
-        stdin = json.dumps(SERVER | {"calls": calls})
+        stdin = json.dumps({"command": PYTHON, "args": [SERVER], "calls": calls})
         home = environment({"HOME": str(folder)})
         output = await asyncio.to_thread(execute, command, folder, input=stdin, environ=home)
     said = json.loads(output.splitlines()[-1])
@@ -144,15 +148,19 @@ async def attempt(client: Client, folder: Path) -> dict[str, str]:
     return row
 
 
-async def main(names: list[str]) -> int:
+async def table(
+    title: str,
+    columns: list[str],
+    clients: dict[str, Kind],
+    attempt: Callable[[Kind, Path], Awaitable[dict[str, str]]],
+) -> int:
     """Try the clients, print a row for each, and return the exit status."""
-    columns = ["version", *COLUMNS]
-    print(f"| client | {' | '.join(columns)} |\n|{' --- |' * (len(columns) + 1)}", flush=True)
+    print(f"| {title} | {' | '.join(columns)} |\n|{' --- |' * (len(columns) + 1)}", flush=True)
     status = 0
-    for name in names:
+    for name, client in clients.items():
         with tempfile.TemporaryDirectory(prefix="mcp-client-") as folder:
             try:
-                row = await attempt(CLIENTS[name], Path(folder))
+                row = await attempt(client, Path(folder))
             except (RuntimeError, subprocess.TimeoutExpired) as failure:
                 row = {"version": f"NOT TRIED: {failure}"}
         cells = [" ".join(row.get(column, "").split()) for column in columns]
@@ -161,10 +169,25 @@ async def main(names: list[str]) -> int:
     return status
 
 
+async def main(names: list[str]) -> int:
+    """Print the tables of what the names stand for, and return the exit status."""
+    clients = {name: CLIENTS[name] for name in names if name in CLIENTS}
+    added = {name: ASSISTANTS[name] for name in names if name in ASSISTANTS}
+    status = 0
+    if clients:
+        status |= await table("client", ["version", *COLUMNS], clients, attempt)
+    if clients and added:
+        print()
+    if added:
+        status |= await table("assistant", assistants.COLUMNS, added, assistants.attempt)
+    return status
+
+
 if __name__ == "__main__":
+    known = list(CLIENTS | ASSISTANTS)
     parser = argparse.ArgumentParser(prog="python -m tests.clients")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CLIENTS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     chosen = parser.parse_args().names
-    if unknown := set(chosen) - CLIENTS.keys():
+    if unknown := set(chosen) - set(known):
         parser.error(f"there is no client {', '.join(unknown)}")
-    sys.exit(asyncio.run(main(chosen or list(CLIENTS))))
+    sys.exit(asyncio.run(main(chosen or known)))

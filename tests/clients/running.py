@@ -4,12 +4,14 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from tests.process import environment, run
+from tests.process import ROOT, environment, run
 
 NODE = "node@24"  # what the newest of the clients in JavaScript needs
+PYTHON, SERVER = sys.executable, str(ROOT / "src/server.py")
 PATIENCE = 600  # seconds to install a client, and to make all calls
 
 
