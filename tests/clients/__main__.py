@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from fakepve import FakePve
 
 from tests.clients import assistants
-from tests.clients.assistants import ASSISTANTS
+from tests.clients.assistants import ASSISTANTS, Assistant
 from tests.clients.running import PYTHON, SERVER, execute, install_from_npm
 from tests.cluster import Cluster, furnish, serving
 from tests.process import environment
@@ -73,12 +73,17 @@ COLUMNS = list(dict.fromkeys(step.column for step in STEPS))
 
 @dataclass(frozen=True)
 class Client:
-    """A client: the driver beside this file, and its packages, with itself as the first."""
+    """A client: the driver beside this file, and its packages, with itself as the first.
+
+    If it is an assistant, the server is added to it before the driver runs.
+    """
 
     driver: str
     packages: tuple[str, ...]
+    assistant: Assistant | None = None
 
 
+CLAUDE_CODE, CODEX = ASSISTANTS["Claude Code"], ASSISTANTS["Codex"]
 CLIENTS = {
     "TypeScript SDK, old": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1.22.0",)),
     "TypeScript SDK": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1",)),
@@ -90,6 +95,8 @@ CLIENTS = {
     "OpenAI Agents SDK": Client("with_openai_agents.py", ("openai-agents",)),
     "Pydantic AI": Client("with_pydantic_ai.py", ("pydantic-ai-slim[mcp]",)),
     "Semantic Kernel": Client("with_semantic_kernel.py", ("semantic-kernel[mcp]",)),
+    "Claude Code": Client("with_claude_code.mjs", (CLAUDE_CODE.package,), CLAUDE_CODE),
+    "Codex": Client("with_codex.mjs", (CODEX.package,), CODEX),
 }
 
 
@@ -127,6 +134,8 @@ def summary(verdicts: list[str]) -> str:
 async def attempt(client: Client, folder: Path) -> dict[str, str]:
     """Install a client and let it make the calls; return what came of them, by column."""
     command, version = await asyncio.to_thread(install, client, folder)
+    if client.assistant:
+        await asyncio.to_thread(assistants.tell, client.assistant.add, "proxmox", folder)
     cluster = Cluster(FakePve())
     furnish(cluster.pve)
     cluster.pve.time_scale = 0.01  # an ignored shutdown takes 0.6 s here instead of 60

@@ -1,7 +1,7 @@
 """Assistants on the command line: add the server as README.md does, and see what they list.
 
-They have no account here, so no model calls a tool. An entry that cannot start shows that
-"Connected" means something.
+They have no account here, so no model calls a tool; for two of them, a driver beside this file
+makes the calls. An entry that cannot start shows that "Connected" means something.
 """
 
 import asyncio
