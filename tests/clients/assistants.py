@@ -68,7 +68,7 @@ def fill(text: str, name: str, quote: Callable[[str], str] = str) -> str:
 
 def tell(line: str, name: str, folder: Path) -> str:
     """Run an assistant's command in a home of its own, and return all that it prints."""
-    # Nothing of this environment, which may have keys. The second is for Gemini CLI.
+    # Nothing of this environment, which may have keys. Gemini CLI trusts the folder.
     environ = {"HOME": str(folder), "GEMINI_CLI_TRUST_WORKSPACE": "true"}
     done = finish([fill(word, name) for word in line.split()], folder, environ)
     return done.stdout + done.stderr
