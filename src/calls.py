@@ -30,12 +30,12 @@ class CurrentClient:
 
     def __init__(self) -> None:
         self._client: ProxmoxClient | None = None
-        self._version: tuple[int, int] | None = None
+        self._version: tuple[tuple[int, int] | None, ...] = ()
 
     def __call__(self) -> ProxmoxClient:
         """Return the client, a new one if the settings have changed. Raises ProxmoxError."""
         version = EnvFile.version()
-        if self._client and version in (self._version, None):
+        if self._client and version in (self._version, ()):
             return self._client
         settings = read_settings()
         if self._client is None or self._client.settings != settings:

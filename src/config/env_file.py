@@ -1,5 +1,6 @@
 """The .env file of the working directory or the project, parsed by python-dotenv's rules."""
 
+import contextlib
 import io
 import os
 from collections.abc import Mapping
@@ -31,8 +32,16 @@ class EnvFile:
 
     @classmethod
     def read(cls) -> Self:
-        """Read .env. If it cannot be read, `problem` says why. A missing file is no problem."""
-        path = _path()
+        """Read .env in the working directory, or else in the project's folder.
+
+        Assistants start the server where their user works, so a .env there without any
+        PROXMOX_ variable is another program's, if the project's folder has one. If .env cannot
+        be read, `problem` says why. A missing file is no problem.
+        """
+        return min(map(cls._read, _paths()), key=cls._rank)
+
+    @classmethod
+    def _read(cls, path: str) -> Self:
         try:
             bindings = list(parse_stream(io.StringIO(read_file(path).decode())))
         except Unreadable as error:
@@ -46,14 +55,16 @@ class EnvFile:
         malformed = tuple(each.original.line for each in bindings if each.error)
         return cls(path, values, True, malformed)
 
+    def _rank(self) -> int:
+        if any(name.startswith("PROXMOX_") for name in self.values):
+            return 0
+        return 1 if self.problem else 2 if self.exists else 3
+
     @staticmethod
-    def version() -> tuple[int, int] | None:
-        """Return which version of .env there is, to notice a correction. None if there is none."""
-        try:
-            found = os.stat(_path())
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size
+    def version() -> tuple[tuple[int, int] | None, ...]:
+        """Return which versions of .env there are, to notice a correction, or () without any."""
+        versions = tuple(_version(path) for path in _paths())
+        return versions if any(versions) else ()
 
     @property
     def about(self) -> str:
@@ -74,14 +85,20 @@ class EnvFile:
         )
 
 
-def _path() -> str:
-    """Return the path of .env in the working directory, or else in the project's folder."""
-    other = os.path.join(PROJECT, ".env")
+def _paths() -> list[str]:
+    """Return the path of .env in the working directory, and of that in the project's folder."""
+    paths = [os.path.join(PROJECT, ".env")]
+    with contextlib.suppress(OSError):  # the working directory is gone
+        paths.insert(0, os.path.abspath(".env"))
+    return list(dict.fromkeys(paths))
+
+
+def _version(path: str) -> tuple[int, int] | None:
     try:
-        here = os.path.abspath(".env")
-    except OSError:  # the working directory is gone
-        return other
-    return here if os.path.lexists(here) or not os.path.lexists(other) else other
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _problem(path: str, reason: str, cure: str) -> ProxmoxError:

@@ -322,6 +322,28 @@ def test_a_correction_in_the_env_file_counts_at_the_next_call(
     assert f"{name} is ${{X}}" in call("list_machines").text
 
 
+def test_another_programs_env_file_does_not_hide_the_projects(
+    configured: dict[str, str], call: Call, env_file: Path, monkeypatch: Patch
+) -> None:
+    project = env_file.parent.parent / ".env"
+    monkeypatch.setattr("src.config.env_file.PROJECT", str(project.parent))
+    write(project, configured)
+    for foreign in (b"API_KEY=x\n", "A=ü\n".encode("utf-16"), b"\xff", b"PROXMOX\n"):
+        env_file.write_bytes(foreign)
+        assert not call("list_machines").is_error
+        assert EnvFile.read().path == str(project)
+    write(env_file, configured | {URL: ""})
+    assert f"Settings were read from {env_file} and" in call("list_machines").text
+    env_file.unlink()
+    write(project, configured | {TOKEN_SECRET: "wrong"})
+    assert "rejects the API token" in call("list_machines").text
+    project.write_text("A=1\n")
+    env_file.write_text("B=1\n")
+    assert EnvFile.read().path == str(env_file)
+    project.write_bytes("PROXMOX_USER=a@pve\n".encode("utf-16"))
+    assert "UTF-16" in EnvFile.read().about
+
+
 def test_what_the_environment_sets_needs_a_restart(
     configured: dict[str, str], call: Call, env_file: Path, monkeypatch: Patch
 ) -> None:
