@@ -3,7 +3,8 @@
 Each client is installed from PyPI or npm into a folder of its own, launches the server as the
 README's local Python does, and makes the same calls to a fake cluster of its own; a table
 tells what came of each. A second one tells what assistants say about the server that was added
-to them. It needs npm and a network, and takes a quarter of an hour.
+to them. It needs npm, a network and, for the Inspector's page, Chromium on the PATH or at the
+path in the variable CHROMIUM. It takes ten minutes.
 """
 
 import argparse
@@ -83,11 +84,20 @@ class Client:
     assistant: Assistant | None = None
 
 
+INSPECTOR = "@modelcontextprotocol/inspector@latest"
 CLAUDE_CODE, CODEX = ASSISTANTS["Claude Code"], ASSISTANTS["Codex"]
+# With a tag or a version, because npm otherwise takes an older release for an older Node.js.
 CLIENTS = {
     "TypeScript SDK, old": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1.22.0",)),
     "TypeScript SDK": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1",)),
-    "Vercel AI SDK": Client("with_vercel.mjs", ("@ai-sdk/mcp@2", "ai")),
+    "TypeScript SDK 2": Client(
+        "with_typescript_sdk_2.mjs", ("@modelcontextprotocol/client@latest",)
+    ),
+    "LangChain.js": Client("with_langchain.mjs", ("@langchain/mcp-adapters@latest",)),
+    "Vercel AI SDK": Client("with_vercel.mjs", ("@ai-sdk/mcp@latest", "ai@latest")),
+    "mcporter": Client("with_mcporter.mjs", ("mcporter@latest",)),
+    "Inspector CLI": Client("with_inspector_cli.mjs", (INSPECTOR,)),
+    "Inspector page": Client("with_inspector_page.mjs", (INSPECTOR, "playwright-core@latest")),
     "Python SDK 1": Client("with_python_sdk_1.py", ("mcp==1.30.*",)),
     "Python SDK 2": Client("with_python_sdk_2.py", ("mcp==2.3.*",)),
     "FastMCP": Client("with_fastmcp.py", ("fastmcp",)),
