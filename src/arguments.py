@@ -134,6 +134,7 @@ class Server(MCPServer[Any]):
     async def call_tool(self, name: str, arguments: Any, context: Any = None) -> Any:
         schemas = {tool.name: tool.input_schema for tool in await self.list_tools()}
         if name not in schemas:
+            # Not "unknown tool" or "not found": mcporter would call the one with the nearest name.
             raise ToolError(
                 f"Nothing was sent to Proxmox: there is no tool {quote(clean(name))}. The tools "
                 f"are: {', '.join(schemas)}."

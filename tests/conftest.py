@@ -126,7 +126,7 @@ def read(result: CallToolResult, seconds: float) -> Answer:
     """Return a tool's result as an Answer; check its length, and that it has no secret."""
     assert SECRET not in result.model_dump_json()
     (content,) = result.content
-    assert len(content.text) <= 40_000
+    assert len(content.text) <= 39_900
     if result.is_error:
         assert result.structured_content is None
         for name in ("Traceback", "proxmoxer", "urllib3", "HTTPSConnection", "Errno"):

@@ -11,6 +11,7 @@ import pytest
 from mcp import Client
 
 from src import server
+from src.lists import answers
 from tests.cluster import GIB, Cluster, Row
 from tests.conftest import Call, caller
 
@@ -125,6 +126,12 @@ def test_any_client_can_read_the_schemas(tool: str, mode: str, configured: dict[
 def test_the_output_schemas_are_short(configured: dict[str, str]) -> None:
     schemas = [tool.output_schema for tool in listed()[0].values()]
     assert sum(len(json.dumps(each, separators=(",", ":"))) for each in schemas) <= 5500
+
+
+def test_claude_code_shows_long_lists_whole(mode: str, configured: dict[str, str]) -> None:
+    for name, tool in listed(mode)[0].items():
+        most = (tool.meta or {}).get("anthropic/maxResultSizeChars", 50_000)
+        assert (most > answers.MAX_CONTENT) is name.startswith("list_")
 
 
 def test_list_infrastructure(call: Call, demo: Cluster) -> None:
