@@ -67,7 +67,7 @@ def print_settings(environ: dict[str, str]) -> None:
     options = " ".join(f"-e {name}='{value}'" for name, value in environ.items())
     print(f"For the .env of a local Python:\n\n{values}\n\nFor the Inspector:\n")
     print(
-        f"npx -y @modelcontextprotocol/inspector --cli {options} "
+        f"npx -y @modelcontextprotocol/inspector@latest --cli {options} "
         ".venv/bin/python -m src.server --method tools/call --tool-name list_machines"
     )
     entry = {"command": COMMAND[0], "args": [str(ROOT / "src/server.py")], "env": environ}
