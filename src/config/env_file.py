@@ -38,10 +38,11 @@ class EnvFile:
         PROXMOX_ variable is another program's, if the project's folder has one. If .env cannot
         be read, `problem` says why. A missing file is no problem.
         """
-        return min(map(cls._read, _paths()), key=cls._rank)
+        return min(map(cls.at, _paths()), key=_rank)
 
     @classmethod
-    def _read(cls, path: str) -> Self:
+    def at(cls, path: str) -> Self:
+        """Read the file at a path."""
         try:
             bindings = list(parse_stream(io.StringIO(read_file(path).decode())))
         except Unreadable as error:
@@ -54,11 +55,6 @@ class EnvFile:
         values = {each.key: each.value or "" for each in bindings if each.key}
         malformed = tuple(each.original.line for each in bindings if each.error)
         return cls(path, values, True, malformed)
-
-    def _rank(self) -> int:
-        if any(name.startswith("PROXMOX_") for name in self.values):
-            return 0
-        return 1 if self.problem else 2 if self.exists else 3
 
     @staticmethod
     def version() -> tuple[tuple[int, int] | None, ...]:
@@ -91,6 +87,13 @@ def _paths() -> list[str]:
     with contextlib.suppress(OSError):  # the working directory is gone
         paths.insert(0, os.path.abspath(".env"))
     return list(dict.fromkeys(paths))
+
+
+def _rank(file: EnvFile) -> int:
+    """Return 0 for a file that is meant for this server, and more for others."""
+    if any(name.startswith("PROXMOX_") for name in file.values):
+        return 0
+    return 1 if file.problem else 2 if file.exists else 3
 
 
 def _version(path: str) -> tuple[int, int] | None:
