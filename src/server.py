@@ -48,7 +48,8 @@ from src.power.tasks import CONTAINER_REBOOT_PATIENCE, HA_PATIENCE
 from src.stdio import STDERR, Stdin
 
 WAITS = (
-    f"Waits up to {POWER_TIMEOUT:.0f} s; the request goes on after that: look, do not repeat it."
+    f"Waits up to {POWER_TIMEOUT:.0f} s; the request continues after that: check with "
+    "list_machines, do not repeat it."
 )
 
 log = logging.getLogger("mcp-proxmox")
@@ -184,7 +185,7 @@ async def stop_machine(
     title="Reboot a machine",
     description=(
         f"Reboot a running VM or container. {WAITS} A VM that ignores this keeps running: it is "
-        "never killed, under HA neither. Proxmox kills a container that ignores it for "
+        "never killed, not even under HA. Proxmox kills a container that ignores it for "
         f"{CONTAINER_REBOOT_PATIENCE} s, and starts it again."
     ),
     annotations=REBOOTS,

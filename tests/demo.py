@@ -66,11 +66,11 @@ def print_settings(environ: dict[str, str]) -> None:
     values = "\n".join(f"{name}={value}" for name, value in environ.items())
     options = " ".join(f"-e {name}='{value}'" for name, value in environ.items())
     print(f"For the .env of a local Python:\n\n{values}\n\nFor the Inspector:\n")
-    print(
-        f"npx -y @modelcontextprotocol/inspector@latest --cli {options} "
-        ".venv/bin/python -m src.server --method tools/call --tool-name list_machines"
-    )
     entry = {"command": COMMAND[0], "args": [str(ROOT / "src/server.py")], "env": environ}
+    print(
+        f"npx -y @modelcontextprotocol/inspector@latest --cli {options} {entry['command']} "
+        f"{ROOT / 'src/server.py'} --method tools/call --tool-name list_machines"
+    )
     print("\nFor a client's configuration:\n")
     print(json.dumps({"mcpServers": {"proxmox": entry}}, indent=2))
     print("\nOn pve2, 106 starts. On pve1, 102 fails to start and 105 ignores a stop.", flush=True)
@@ -99,7 +99,7 @@ def print_docker_command(environ: dict[str, str]) -> None:
         f"-v {certificate}:{inside}:ro",
         *(f"-e {name}={value}" for name, value in settings.items()),
     ]
-    print("For a container, with --check behind it to see whether it arrives:\n")
+    print("After docker build -t mcp-proxmox . a client runs this. Add --check to try it:\n")
     print(f"docker run -i --rm {' '.join(options)} mcp-proxmox", flush=True)
 
 
@@ -122,7 +122,9 @@ async def main(serve: bool = False, docker: bool = False, calls: Calls = CALLS) 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.demo")
     parser.add_argument("--serve", action="store_true", help="stay up for clients")
-    parser.add_argument("--docker", action="store_true", help="with it: containers")
+    parser.add_argument(
+        "--docker", action="store_true", help="with --serve: let containers connect"
+    )
     chosen = parser.parse_args()
     if chosen.docker and not chosen.serve:
         parser.error("--docker goes with --serve")

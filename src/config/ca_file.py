@@ -6,12 +6,15 @@ import time
 
 from src.config.files import Fault, Unreadable, read_file
 
-MOUNT = "-v /absolute/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro"
+MOUNT = (
+    "mount the file by its absolute path, -v /absolute/path/to/pve-root-ca.pem:/pve-root-ca.pem:ro"
+)
 AGAIN = "copy /etc/pve/pve-root-ca.pem from a node again"
 CURES: dict[Fault, str] = {
-    "missing": "correct the path, or in a container mount the file by its absolute path, " + MOUNT,
+    "missing": "correct the path, or in a container set the variable to /pve-root-ca.pem and "
+    f"{MOUNT}",
     "folder": "Docker creates one if the file to mount does not exist; remove the folder, and "
-    f"mount the file by its absolute path, {MOUNT}",
+    f"{MOUNT}",
     "special": "copy it into a regular file",
     "forbidden": "run chmod 644 on it, and chmod 755 on the folders above it; for a container "
     "under SELinux, mount it with :ro,z",

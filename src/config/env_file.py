@@ -13,6 +13,10 @@ from src.config.files import Fault, Unreadable, read_file
 from src.errors import ProxmoxError
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VARIABLES = (
+    *("PROXMOX_URL", "PROXMOX_USER", "PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET"),
+    "PROXMOX_VERIFY_SSL",
+)
 CURES: dict[Fault, str] = {
     "folder": "Remove it",
     "special": "Replace it with a regular file",
@@ -35,8 +39,8 @@ class EnvFile:
         """Read .env in the working directory, or else in the project's folder.
 
         Assistants start the server where their user works, so a .env there without any
-        PROXMOX_ variable is another program's, if the project's folder has one. If .env cannot
-        be read, `problem` says why. A missing file is no problem.
+        of the five variables is another program's, if the project's folder has one. If .env
+        cannot be read, `problem` says why. A missing file is no problem.
         """
         return min(map(cls.at, _paths()), key=_rank)
 
@@ -71,8 +75,8 @@ class EnvFile:
             return ""
         if not self.exists:
             folders = " or ".join(dict.fromkeys((os.path.dirname(self.path), PROJECT)))
-            file = f"there is no .env in {folders} (docker run: use --env-file)"
-            return f"Only the environment was read: {file}."
+            read = "Only the environment (in a container, its --env-file) was read"
+            return f"{read}: there is no .env in {folders}."
         lines = ", ".join(map(str, self.malformed))
         ignored = f" Ignored, because not NAME=value: line {lines}." if lines else ""
         return (
@@ -91,7 +95,7 @@ def _paths() -> list[str]:
 
 def _rank(file: EnvFile) -> int:
     """Return 0 for a file that is meant for this server, and more for others."""
-    if any(name.startswith("PROXMOX_") for name in file.values):
+    if file.values.keys() & set(VARIABLES):
         return 0
     return 1 if file.problem else 2 if file.exists else 3
 

@@ -8,7 +8,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from src.config.ca_file import problem_with
-from src.config.env_file import EnvFile, unquote
+from src.config.env_file import VARIABLES, EnvFile, unquote
 from src.errors import ProxmoxError
 
 PLACEHOLDERS = {  # the values in .env.example, which count as missing
@@ -97,12 +97,8 @@ class Settings:
         if problems:
             if len(problems) == 1:
                 raise ProxmoxError(f"The server is not configured. {problems[0]}", file.about)
-            lines = [
-                "The server is not configured:",
-                *(f"{each}." for each in problems),
-                file.about,
-            ]
-            raise ProxmoxError("\n".join(lines).rstrip())
+            lines = "".join(f"\n{each}." for each in problems)
+            raise ProxmoxError(f"The server is not configured:{lines}", f"\n{file.about}".rstrip())
         fixed = frozenset(environ.keys() & given.keys())
         return cls(addresses, user, token_name, values[SECRET], verify_ssl, fixed)
 
@@ -133,7 +129,7 @@ def _given(environ: Mapping[str, str], file: EnvFile) -> dict[str, str]:
     """Return the value of each of the five, from the environment or else from the file."""
     return {
         name: unquote(environ[name]) if name in environ else file.values.get(name, "").strip()
-        for name in (*EXPECTED, VERIFY)
+        for name in VARIABLES
     }
 
 

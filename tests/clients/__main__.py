@@ -88,7 +88,7 @@ INSPECTOR = "@modelcontextprotocol/inspector@latest"
 CLAUDE_CODE, CODEX = ASSISTANTS["Claude Code"], ASSISTANTS["Codex"]
 # With a tag or a version, because npm otherwise takes an older release for an older Node.js.
 CLIENTS = {
-    "TypeScript SDK, old": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1.22.0",)),
+    "TypeScript SDK 1.22": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1.22.0",)),
     "TypeScript SDK": Client("with_typescript_sdk.mjs", ("@modelcontextprotocol/sdk@1",)),
     "TypeScript SDK 2": Client(
         "with_typescript_sdk_2.mjs", ("@modelcontextprotocol/client@latest",)
@@ -208,5 +208,5 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     chosen = parser.parse_args().names
     if unknown := set(chosen) - set(known):
-        parser.error(f"there is no client {', '.join(unknown)}")
+        parser.error(f"no client is called {', '.join(unknown)}; there are {', '.join(known)}")
     sys.exit(asyncio.run(main(chosen or known)))

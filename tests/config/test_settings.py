@@ -328,7 +328,7 @@ def test_another_programs_env_file_does_not_hide_the_projects(
     project = env_file.parent.parent / ".env"
     monkeypatch.setattr("src.config.env_file.PROJECT", str(project.parent))
     write(project, configured)
-    for foreign in (b"API_KEY=x\n", "A=ü\n".encode("utf-16"), b"\xff", b"PROXMOX\n"):
+    for foreign in (b"PROXMOX_VE_ENDPOINT=x\n", "A=ü\n".encode("utf-16"), b"\xff", b"PROXMOX\n"):
         env_file.write_bytes(foreign)
         assert not call("list_machines").is_error
         assert EnvFile.read().path == str(project)
