@@ -154,7 +154,7 @@ ODD = (
 def test_each_failing_proxy_and_bundle_is_named_by_its_variable(
     call: Call, cluster: Cluster, peer: Start, monkeypatch: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 0.8)
+    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 1.4)
 
     def text_with(**environ: str) -> str:
         with monkeypatch.context() as patch:

@@ -244,7 +244,7 @@ def test_a_proxy_that_never_has_time_is_named(
     async def refuse(_: web.Request) -> web.Response:
         return web.Response(status=status, text="<html>")
 
-    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 0.8)
+    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 1.4)
     demo.raw = dict.fromkeys(("/nodes", "/nodes/pve2/qemu", "/cluster/resources"), refuse)
     words = f"has too many requests at once ({status})"
     assert words in call("list_machines").text

@@ -205,7 +205,7 @@ def test_a_source_that_fails_is_one_note_unless_it_is_absent(
 def test_a_source_that_hangs_is_not_waited_for_longer_than_a_list(
     call: Call, healthy: Cluster, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 0.8)
+    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 1.4)
     healthy.delay = dict.fromkeys((TASKS, "/nodes/pve2/disks/zfs"), 5)
     answer = call("list_infrastructure")
     assert answer.seconds < 3
@@ -330,7 +330,7 @@ def test_logs_that_hang_do_not_lose_the_others(
 def test_a_node_that_is_unknown_and_silent_has_no_inactive_storages(
     call: Call, healthy: Cluster, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 0.8)
+    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 1.4)
     few = {"id": "node/pve3", "node": "pve3", "type": "node", "status": "unknown"}
     healthy.edit["/nodes"] = lambda rows: [few if r["node"] == "pve3" else r for r in rows]
 
