@@ -1,6 +1,7 @@
 """Run each call into the client in a thread, so that the server answers others meanwhile."""
 
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +14,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from src.client import ProxmoxClient
 from src.config.env_file import EnvFile
-from src.config.settings import read_settings
+from src.config.settings import Settings
 from src.connection.deadline import Progress
 from src.errors import ProxmoxError
 
@@ -30,17 +31,23 @@ class CurrentClient:
 
     def __init__(self) -> None:
         self._client: ProxmoxClient | None = None
-        self._version: tuple[tuple[int, int] | None, ...] = ()
+        self._file = EnvFile()
+        self._versions: dict[str, tuple[int, int] | None] = {}
 
     def __call__(self) -> ProxmoxClient:
-        """Return the client, a new one if the settings have changed. Raises ProxmoxError."""
-        version = EnvFile.version()
-        if self._client and version in (self._version, ()):
+        """Return the client, a new one if the settings have changed. Raises ProxmoxError.
+
+        If the file that it was made from is gone, it stays.
+        """
+        versions = EnvFile.versions()
+        gone = self._file.exists and versions.get(self._file.path) is None
+        if self._client and (gone or versions == self._versions):
             return self._client
-        settings = read_settings()
+        file = EnvFile.read()
+        settings = Settings.from_env(os.environ, file)
         if self._client is None or self._client.settings != settings:
             self._client = ProxmoxClient(settings)
-        self._version = version
+        self._file, self._versions = file, versions
         return self._client
 
     def forget(self) -> None:

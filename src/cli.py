@@ -49,14 +49,15 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--watch-only",
         "--read-only",
+        action="append",  # given twice, the stricter one counts
         nargs="?",
         const="true",
-        default="false",
+        default=[],
         choices=["true", "false"],
         help="offer only the three lists, and no tool that starts or stops a machine",
     )
     options = parser.parse_args(arguments)
-    options.watch_only = options.watch_only == "true"
+    options.watch_only = "true" in options.watch_only
     return options
 
 
@@ -104,7 +105,7 @@ def _report(title: str, lines: Iterator[str]) -> bool:
             _write(f"  {line}")
     except ProxmoxError as error:
         well = False
-        _write(f"  {ERROR}: {error}".replace("\n", "\n  "))
+        _write(f"  {ERROR}: {error}".replace("\n", "\n    "))
     return well
 
 

@@ -94,8 +94,8 @@ mcp = Server(
     log_level="ERROR",
 )
 
-# Of a longer answer than 50,000 characters, Claude Code shows the model only the beginning.
-LONG = {"anthropic/maxResultSizeChars": 100_000}
+# Claude Code shows the model only the beginning of an answer longer than 50,000 characters.
+LONG_ANSWERS = {"anthropic/maxResultSizeChars": 100_000}
 hint = partial(ToolAnnotations, open_world_hint=False)
 READS = hint(read_only_hint=True, destructive_hint=False, idempotent_hint=True)
 STARTS = hint(read_only_hint=False, destructive_hint=False, idempotent_hint=True)
@@ -114,14 +114,14 @@ def _answer(text: str, content: dict[str, Any]) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
 
 
-@mcp.tool(title="List infrastructure", annotations=READS, meta=LONG)
+@mcp.tool(title="List infrastructure", annotations=READS, meta=LONG_ANSWERS)
 async def list_infrastructure(ctx: Context) -> Annotated[CallToolResult, Infrastructure]:
     """Show what is wrong, failed backups too, then quorum, each node's CPU, memory, disk, load."""
     found = await lists.run(lambda proxmox, _: proxmox.get_overview(), ctx)
     return _answer(*infrastructure_answer(found))
 
 
-@mcp.tool(title="List machines", annotations=READS, meta=LONG)
+@mcp.tool(title="List machines", annotations=READS, meta=LONG_ANSWERS)
 async def list_machines(
     ctx: Context,
     node: OptionalNode = None,
@@ -136,7 +136,7 @@ async def list_machines(
     return _answer(*machines_answer(found))
 
 
-@mcp.tool(title="List storage", annotations=READS, meta=LONG)
+@mcp.tool(title="List storage", annotations=READS, meta=LONG_ANSWERS)
 async def list_storage(ctx: Context) -> Annotated[CallToolResult, Storages]:
     """List storages, fullest first: type, state, use, capacity, nodes, content."""
     found = await lists.run(lambda proxmox, progress: proxmox.get_all_storage(progress), ctx)

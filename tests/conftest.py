@@ -20,6 +20,7 @@ from src import server
 from src.client import ProxmoxClient
 from src.config.settings import Settings
 from src.connection.route import BUNDLES
+from src.lists import answers
 from src.stdio import STDERR
 from tests.cluster import SECRET, Cluster, furnish
 
@@ -126,7 +127,7 @@ def read(result: CallToolResult, seconds: float) -> Answer:
     """Return a tool's result as an Answer; check its length, and that it has no secret."""
     assert SECRET not in result.model_dump_json()
     (content,) = result.content
-    assert len(content.text) <= 39_900
+    assert len(content.text) <= answers.MAX_TEXT
     if result.is_error:
         assert result.structured_content is None
         for name in ("Traceback", "proxmoxer", "urllib3", "HTTPSConnection", "Errno"):

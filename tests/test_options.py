@@ -54,6 +54,7 @@ def test_an_unknown_option_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -
         for switch in (True, False):  # as the form of a desktop client writes it
             assert read_options([f"{word}={str(switch).lower()}"]).watch_only is switch
     assert not read_options([]).watch_only
+    assert read_options(["--watch-only", "--read-only=false"]).watch_only
     for arguments in (["--read-only=1"], ["--read-only", "no"], ["--read-only="]):
         with pytest.raises(SystemExit) as caught:
             read_options(arguments)

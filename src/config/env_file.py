@@ -38,15 +38,14 @@ class EnvFile:
     def read(cls) -> Self:
         """Read .env in the working directory, or else in the project's folder.
 
-        Assistants start the server where their user works, so a .env there without any
-        of the five variables is another program's, if the project's folder has one. If .env
-        cannot be read, `problem` says why. A missing file is no problem.
+        Assistants start the server where their user works. So a file there without any of the
+        five variables is another program's, and only counts if the project has none either.
         """
         return min(map(cls.at, _paths()), key=_rank)
 
     @classmethod
     def at(cls, path: str) -> Self:
-        """Read the file at a path."""
+        """Read a file. `problem` says why it cannot be read. A missing file is no problem."""
         try:
             bindings = list(parse_stream(io.StringIO(read_file(path).decode())))
         except Unreadable as error:
@@ -61,10 +60,14 @@ class EnvFile:
         return cls(path, values, True, malformed)
 
     @staticmethod
-    def version() -> tuple[tuple[int, int] | None, ...]:
-        """Return which versions of .env there are, to notice a correction, or () without any."""
-        versions = tuple(_version(path) for path in _paths())
-        return versions if any(versions) else ()
+    def versions() -> dict[str, tuple[int, int] | None]:
+        """Return by path which version of each .env there is, to notice a correction."""
+        return {path: _version(path) for path in _paths()}
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it sets one of the five variables. Other programs have PROXMOX_ names, too."""
+        return not self.values.keys().isdisjoint(VARIABLES)
 
     @property
     def about(self) -> str:
@@ -73,20 +76,20 @@ class EnvFile:
             return str(self.problem)
         if not self.path:
             return ""
-        if not self.exists:
-            folders = " or ".join(dict.fromkeys((os.path.dirname(self.path), PROJECT)))
-            read = "Only the environment (in a container, its --env-file) was read"
-            return f"{read}: there is no .env in {folders}."
         lines = ", ".join(map(str, self.malformed))
         ignored = f" Ignored, because not NAME=value: line {lines}." if lines else ""
-        return (
-            f"Settings were read from {self.path} and from the environment, which takes "
-            f"precedence.{ignored}"
-        )
+        if self.is_ours:
+            read = f"Settings were read from {self.path} and from the environment"
+            return f"{read}, which takes precedence.{ignored}"
+        folders = " or ".join(dict.fromkeys((os.path.dirname(self.path), PROJECT)))
+        why = f"there is no .env in {folders}"
+        if self.exists:
+            why = f"{self.path} sets none of this server's variables"
+        return f"Only the environment (in a container, its --env-file) was read: {why}.{ignored}"
 
 
 def _paths() -> list[str]:
-    """Return the path of .env in the working directory, and of that in the project's folder."""
+    """Return where .env can be: in the working directory, and in the project's folder."""
     paths = [os.path.join(PROJECT, ".env")]
     with contextlib.suppress(OSError):  # the working directory is gone
         paths.insert(0, os.path.abspath(".env"))
@@ -94,10 +97,8 @@ def _paths() -> list[str]:
 
 
 def _rank(file: EnvFile) -> int:
-    """Return 0 for a file that is meant for this server, and more for others."""
-    if file.values.keys() & set(VARIABLES):
-        return 0
-    return 1 if file.problem else 2 if file.exists else 3
+    """Sort ours before one that may be ours but cannot be read, others, and missing ones."""
+    return 0 if file.is_ours else 1 if file.problem else 2 if file.exists else 3
 
 
 def _version(path: str) -> tuple[int, int] | None:

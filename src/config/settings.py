@@ -77,7 +77,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str], file: EnvFile | None = None) -> Self:
         """Read the five PROXMOX_* variables. The environment takes precedence over a file.
 
-        Raises ProxmoxError, with a line for each variable that is missing or malformed.
+        Raises ProxmoxError, which names each variable that is missing or malformed.
         """
         file = file or EnvFile()
         if file.problem and not EXPECTED.keys() <= environ.keys():

@@ -10,7 +10,7 @@ from src.lists.overview import NEVER_SEEN
 from src.lists.texts import count, machine_line, node_line, storage_line, tally
 from src.models import Infrastructure, Machine, Machines, Storages
 
-MAX_TEXT = 39_900  # characters: clients cut or refuse more than 40,000 with their own words
+MAX_TEXT = 39_900  # characters: clients cut or refuse more than 40,000, and some count their own
 MAX_CONTENT = 60_000  # characters of JSON: some clients hand the model only that
 COLUMNS = "vm_id name, node, type, status, CPU, memory, uptime:"
 

@@ -338,10 +338,53 @@ def test_another_programs_env_file_does_not_hide_the_projects(
     write(project, configured | {TOKEN_SECRET: "wrong"})
     assert "rejects the API token" in call("list_machines").text
     project.write_text("A=1\n")
-    env_file.write_text("B=1\n")
-    assert EnvFile.read().path == str(env_file)
+    env_file.write_text("MY_PROXMOX_URL=1\n")
+    assert f"{env_file} sets none of" in EnvFile.read().about
+    env_file.unlink()
+    assert f"{project} sets none of" in EnvFile.read().about
     project.write_bytes("PROXMOX_USER=a@pve\n".encode("utf-16"))
     assert "UTF-16" in EnvFile.read().about
+
+
+def test_a_file_that_is_gone_leaves_the_client(
+    configured: dict[str, str], call: Call, env_file: Path, monkeypatch: Patch
+) -> None:
+    project = env_file.parent.parent / ".env"
+    monkeypatch.setattr("src.config.env_file.PROJECT", str(project.parent))
+    for used, other, others in (
+        (project, env_file, {"PROXMOX_VE_ENDPOINT": "https://pve"}),
+        (env_file, project, configured | {URL: "https://another-cluster.invalid"}),
+    ):
+        write(other, others)
+        write(used, configured)
+        client = server.client()
+        used.unlink()
+        for _ in range(2):
+            assert server.client() is client
+        write(used, configured | {TOKEN_SECRET: "${X}"})
+        for _ in range(2):
+            assert "did not expand" in call("list_machines").text
+        write(used, configured)
+        assert not call("list_machines").is_error
+        for file in (used, other):
+            file.unlink()
+        server.client.forget()
+
+
+def test_the_env_file_is_read_again_only_if_it_was_changed(
+    configured: dict[str, str], env_file: Path, monkeypatch: Patch
+) -> None:
+    write(env_file, configured)
+    client = server.client()
+    with monkeypatch.context() as patch:
+        patch.setattr(EnvFile, "read", None)
+        assert server.client() is client
+    times = env_file.stat()
+    write(env_file, configured | {VERIFY: "false"})
+    os.utime(env_file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert server.client().settings.verify_ssl is False  # the same time, another size
+    write(env_file, configured | {VERIFY: "true "})
+    assert server.client().settings.verify_ssl is True  # the same size, another time
 
 
 def test_what_the_environment_sets_needs_a_restart(
