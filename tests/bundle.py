@@ -1,8 +1,7 @@
 """Write the bundle that a desktop client installs with a form: `python -m tests.bundle`.
 
 mcp-proxmox.mcpb, in the current folder, has src, requirements.txt and a manifest. The client
-runs it with uv, which brings Python and the packages, so the user needs no Docker. A client
-that starts uv in its own way reads pyproject.toml instead of the manifest's arguments.
+runs it with uv, which brings Python and the packages. The format wants pyproject.toml, too.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from src import server
 from src.cli import VERSION
@@ -21,7 +20,9 @@ PYTHON = ">=3.11"
 
 
 def field(title: str, description: str, **more: Any) -> dict[str, Any]:
-    return {"type": "string", "title": title, "description": description, "required": True} | more
+    # The format's own code looks for required values before it fills in the defaults.
+    entry = {"type": "string", "title": title, "description": description}
+    return entry | {"required": "default" not in more} | more
 
 
 FORM = {
@@ -35,8 +36,8 @@ FORM = {
     ),
     "PROXMOX_VERIFY_SSL": field(
         "Certificate",
-        "true for a public certificate, the path of a copy of /etc/pve/pve-root-ca.pem for "
-        "Proxmox's own, or false, in a lab, for no check",
+        "true for a public certificate, the absolute path of a copy of /etc/pve/pve-root-ca.pem "
+        "for Proxmox's own, or false, in a lab, for no check",
         default="true",
     ),
 }
@@ -71,10 +72,7 @@ def manifest() -> dict[str, Any]:
             },
         },
         "tools": [{"name": tool.name, "description": tool.description} for tool in tools],
-        "compatibility": {
-            "platforms": ["darwin", "win32", "linux"],
-            "runtimes": {"python": PYTHON},
-        },
+        "compatibility": {"platforms": ["darwin", "win32", "linux"]},
         "user_config": {name.lower(): entry for name, entry in FORM.items()}
         | {"read_only": SWITCH},
     }
@@ -89,12 +87,18 @@ def pyproject() -> str:
 
 
 def write(path: Path) -> None:
+    """Write the bundle: the same bytes for the same source."""
     files = [ROOT / "requirements.txt", *sorted((ROOT / "src").rglob("*.py"))]
-    with ZipFile(path, "w", ZIP_DEFLATED) as bundle:
-        bundle.writestr("manifest.json", json.dumps(manifest(), indent=2))
-        bundle.writestr("pyproject.toml", pyproject())
-        for file in files:
-            bundle.write(file, file.relative_to(ROOT))
+    texts = {"manifest.json": json.dumps(manifest(), indent=2), "pyproject.toml": pyproject()}
+    for file in files:
+        name = file.relative_to(ROOT)
+        if not any(part.startswith(".") for part in name.parts):
+            texts[name.as_posix()] = file.read_text("utf-8")
+    with ZipFile(path, "w") as bundle:
+        for each, text in texts.items():
+            entry = ZipInfo(each)  # of 1980
+            entry.compress_type, entry.external_attr = ZIP_DEFLATED, 0o644 << 16
+            bundle.writestr(entry, text)
 
 
 if __name__ == "__main__":
