@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.clients.running import PYTHON, SERVER, finish, install_from_npm
+from tests.clients.running import PYTHON, finish, home, install_from_npm, server
 
 COLUMNS = ["version", "mcp list", "mcp get", "mcp list, cannot start"]
 ENTRIES = {"proxmox": PYTHON, "broken": "/no/such/python"}
@@ -60,8 +60,8 @@ ASSISTANTS = {
 }
 
 
-def fill(text: str, name: str, quote: Callable[[str], str] = str) -> str:
-    for word, value in (("NAME", name), ("PYTHON", ENTRIES[name]), ("SERVER", SERVER)):
+def fill(text: str, name: str, folder: Path, quote: Callable[[str], str] = str) -> str:
+    for word, value in (("NAME", name), ("PYTHON", ENTRIES[name]), ("SERVER", server(folder))):
         text = text.replace(word, quote(value))
     return text
 
@@ -69,8 +69,8 @@ def fill(text: str, name: str, quote: Callable[[str], str] = str) -> str:
 def tell(line: str, name: str, folder: Path) -> str:
     """Run an assistant's command in a home of its own, and return all that it prints."""
     # Nothing of this environment, which may have keys. Gemini CLI trusts the folder.
-    environ = {"HOME": str(folder), "GEMINI_CLI_TRUST_WORKSPACE": "true"}
-    done = finish([fill(word, name) for word in line.split()], folder, environ)
+    environ = home(folder) | {"GEMINI_CLI_TRUST_WORKSPACE": "true"}
+    done = finish([fill(word, name, folder) for word in line.split()], folder, environ)
     return done.stdout + done.stderr
 
 
@@ -78,10 +78,10 @@ def look(assistant: Assistant, line: str, pattern: str, name: str, folder: Path)
     """Return what a command says about an entry."""
     if not pattern:
         return "no such command"
-    said = tell(f"{assistant.add.split()[0]} {line}", name, folder)
-    found = re.search(fill(pattern, name, re.escape), said, re.MULTILINE)
+    printed = tell(f"{assistant.add.split()[0]} {line}", name, folder)
+    found = re.search(fill(pattern, name, folder, re.escape), printed, re.MULTILINE)
     if not found or found[1] != (assistant.works if name == "proxmox" else assistant.fails):
-        return f"WRONG: {said[-300:]}"
+        return f"WRONG: {printed[-300:]}"
     return found[1] if assistant.works != assistant.fails else f"{found[1]}: it does not try"
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,20 @@ from typing import Any
 from tests.process import ROOT, environment, run
 
 NODE = "node@24"  # what the newest of the clients in JavaScript needs
-PYTHON, SERVER = sys.executable, str(ROOT / "src/server.py")
+PYTHON = sys.executable
 PATIENCE = 600  # seconds to install a client, and to make all calls
+
+
+def home(folder: Path) -> dict[str, str]:
+    """Return the environment of a client, whose home is its folder."""
+    return {"HOME": str(folder)}
+
+
+def server(folder: Path) -> str:
+    """Return a copy of the server in a client's folder, which cannot find the .env of this one."""
+    if not (folder / "src").exists():
+        shutil.copytree(ROOT / "src", folder / "src")
+    return str(folder / "src/server.py")
 
 
 def finish(

@@ -22,8 +22,8 @@ await drive(async () => {
     tools: server.tools.map(({ name }) => name),
     call: async (name, given) => {
       const tool = `mcp__proxmox__${name}`;
-      const said = await control({ subtype: "mcp_call", tool, arguments: given });
-      return { text: said.error ?? said.response.content, error: "error" in said };
+      const result = await control({ subtype: "mcp_call", tool, arguments: given });
+      return { text: result.error ?? result.response.content, error: "error" in result };
     },
     close,
   };

@@ -13,8 +13,8 @@ await drive(async (command, args) => {
   return {
     tools: JSON.parse(inspector("tools/list").stdout).tools.map((tool) => tool.name),
     call: (name, given) => {
-      // As JSON (--tool-args-json), too. It would shut the machine down gracefully.
-      if (given.force === "yes") return { text: "cannot send this: sends false", error: true };
+      // As JSON (--tool-args-json), too. The machine would be shut down gracefully.
+      if (given.force === "yes") return { text: "not sent: it would send false", error: true };
       const pairs = Object.entries(given).flatMap(written);
       const { status, stdout, stderr } = inspector("tools/call", "--tool-name", name, ...pairs);
       return { text: stdout ? answer(JSON.parse(stdout)).text : stderr, error: status !== 0 };

@@ -63,7 +63,7 @@ await drive(async (command, args) => {
   return {
     tools: names,
     call: async (name, given) => {
-      const cannot = { text: "the form cannot send this", error: true };
+      const cannot = { text: "not sent: the form cannot express it", error: true };
       if (!names.includes(name)) return cannot;
       await choose(names[0]); // another tool, because a form keeps its last values
       await choose(name);

@@ -8,7 +8,7 @@ await drive(async (command, args) => {
   return {
     tools: [...tools.keys()],
     call: async (name, given) => {
-      if (!tools.has(name)) return { text: "no such tool", error: true };
+      if (!tools.has(name)) return { text: "not sent: no such tool", error: true };
       const message = { type: "tool_call", id: "1", name, args: given };
       const { content, status } = await tools.get(name).invoke(message);
       return { text: content, error: status === "error" };
