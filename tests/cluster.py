@@ -43,6 +43,7 @@ class Cluster:
         self.pve = pve
         self.sent: list[tuple[str, str]] = []
         self.rows: dict[str, Any] = {"/cluster/tasks": [], BACKUP: [], HA: [{"type": "quorum"}]}
+        self.rows["/version"] = {"release": "9.1", "version": "9.1.2", "repoid": "9d436f37a0ac4172"}
         self.edit: dict[str, Callable[[Any], Any]] = {}
         self.raw: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {}
         self.delay: dict[str, float] = {}
