@@ -17,7 +17,7 @@ async def make(connect: Connect, command: str, args: list[str], calls: list[Any]
         for tool, arguments in calls:
             try:
                 text, error = await call(tool, arguments)
-            except Exception as failure:  # noqa: BLE001 - some clients raise what the server answers
+            except Exception as failure:  # noqa: BLE001 - some raise what a server answers
                 text, error = f"{type(failure).__name__}: {failure}", True
             answers.append({"text": text, "error": error})
     print(json.dumps({"tools": tools, "answers": answers}))
