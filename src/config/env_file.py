@@ -84,7 +84,8 @@ class EnvFile:
         folders = " or ".join(dict.fromkeys((os.path.dirname(self.path), PROJECT)))
         why = f"there is no .env in {folders}"
         if self.exists:
-            why = f"{self.path} sets none of this server's variables"
+            others = "".join(f", nor does {each}" for each in _paths() if each != self.path)
+            why = f"{self.path} sets none of this server's variables{others}"
         return f"Only the environment (in a container, its --env-file) was read: {why}.{ignored}"
 
 
