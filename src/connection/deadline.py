@@ -26,19 +26,24 @@ LOOK_TIMEOUT = 30.0  # what is read before a power action, so that time is left 
 log = logging.getLogger("mcp-proxmox")
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+_last: ContextVar[float] = ContextVar("last", default=math.inf)
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Run a block whose requests end within `seconds`.
+def within(seconds: float, grace: float = math.inf) -> Iterator[None]:
+    """Run a block whose requests end within `seconds`, and those of blocks in it with longer
+    deadlines no more than `grace` seconds after that.
 
     A thread does not inherit the deadline: submit `copy_context().run` to a pool.
     """
-    token = _deadline.set(time.monotonic() + seconds)
+    ends = time.monotonic() + seconds
+    last = min(_last.get(), ends + grace)
+    tokens = _deadline.set(min(ends, last)), _last.set(last)
     try:
         yield
     finally:
-        _deadline.reset(token)
+        _deadline.reset(tokens[0])
+        _last.reset(tokens[1])
 
 
 def time_left() -> float:

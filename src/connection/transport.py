@@ -7,6 +7,7 @@ import re
 import ssl
 import threading
 import time
+from http.client import responses
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -189,6 +190,8 @@ def _in_its_form(response: requests.Response) -> bool:
     """Whether Proxmox VE sent this error: {"data": null, ...}, no body, or its words."""
     if "WWW-Authenticate" in response.headers:
         return False
+    if response.status_code == 500 and response.request.method == "POST":
+        return _has_data(response)  # another service's 500 does not tell that nothing was done
     if response.status_code == 403 and "Permission check" in response.reason:
         return True
     try:
@@ -198,3 +201,11 @@ def _in_its_form(response: requests.Response) -> bool:
     if response.status_code in (401, 403):
         return isinstance(body, dict) and "data" in body
     return isinstance(body, dict)
+
+
+def _has_data(response: requests.Response) -> bool:
+    try:
+        body = response.json()
+    except ValueError:
+        return not response.content and response.reason not in (None, "", responses[500])
+    return isinstance(body, dict) and "data" in body

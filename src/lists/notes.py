@@ -95,7 +95,7 @@ def about_machines(
 ) -> list[str]:
     """Return the tally, what the filters hide, and what the list lacks."""
     there = [machine for machine in everything if filters.node in (None, machine.node)]
-    notes = [_head(there, shown, filters)]
+    notes = [_head(answers, there, shown, filters)]
     unknown = [each for each in everything if filters.cannot_match(each)]
     for node in sorted({machine.node for machine in unknown}):
         ids = [machine.vm_id for machine in unknown if machine.node == node]
@@ -116,7 +116,7 @@ def about_machines(
         if filters.node and nodes - {filters.node}:
             others = ", ".join(sorted(nodes))
             notes.append(f"There are machines on other nodes: {others}.")
-        elif not nodes:
+        elif not nodes and "resources" not in answers.cluster_errors:
             notes.append(_nothing("machines", "VM.Audit on /vms", token_id))
     notes += _namesakes(shown)
     if any(machine.status == "paused" for machine in shown):
@@ -124,13 +124,15 @@ def about_machines(
     return _bounded(notes)
 
 
-def _head(there: list[Machine], shown: list[Machine], filters: Filters) -> str:
+def _head(answers: Answers, there: list[Machine], shown: list[Machine], filters: Filters) -> str:
     """Say how many machines there are, how many match, and what is not shown."""
     where = filters.node or count(len({machine.node for machine in there}), "node")
     on_node = f" on {filters.node}" if filters.node else ""
     if not shown:
         narrowed = f" match ({filters.words})" if filters.words else ""
         rest = f" Without the filters there are: {tally(there)}." if there else ""
+        if not there and "resources" in answers.cluster_errors:
+            return f"No machines{on_node} can be seen."
         return f"No machines{on_node}{narrowed}.{rest}"
     if not filters.narrows:
         return f"{count(len(shown), 'machine')} on {where}: {tally(shown)}{memory_of(shown)}"

@@ -12,7 +12,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import get_args
 
-from src.connection.deadline import LOOK_TIMEOUT, POWER_TIMEOUT, Progress, within
+from src.connection.deadline import (
+    CONNECT_TIMEOUT,
+    LOOK_TIMEOUT,
+    POWER_TIMEOUT,
+    Progress,
+    within,
+)
 from src.errors import ProxmoxError
 from src.foreign import clean
 from src.models import Action, PowerResult
@@ -49,7 +55,7 @@ def switch(
     try:
         if action not in get_args(Action):
             raise obstacles.unknown_action(get_args(Action))
-        with within(POWER_TIMEOUT):
+        with within(POWER_TIMEOUT, CONNECT_TIMEOUT):
             order = _look_before(api, node, vm_id, action, progress)
             result = _carry_out(api, order, cancelled or (lambda: False))
         end = result.message

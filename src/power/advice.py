@@ -153,6 +153,13 @@ def moved(before: Machine, node: str, action: Action) -> ProxmoxError:
     )
 
 
+def moved_unseen(before: Machine, node: str, action: Action) -> ProxmoxError:
+    return ProxmoxError(
+        f"{before.subject} has moved to {node}, and whether the {action} took effect is unknown",
+        f'Call list_machines(node="{node}") before you try again.',
+    )
+
+
 def undelivered(before: Machine, action: Action, error: ProxmoxError) -> ProxmoxError:
     """Say that a POST was answered 595, or 429 or 503 by a proxy: it never reached the node."""
     where = f"Call list_infrastructure to see {before.node}, then try again."

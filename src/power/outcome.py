@@ -144,8 +144,9 @@ def _confirm(api: Api, order: Order, end: End) -> PowerResult:
     for _ in _ticks(order):
         seen = attempt(guest.read_state, api, machine)
         if isinstance(seen, ProxmoxError):
+            after = None  # what was seen before may be wrong by now
             machine = guest.relocate(api, machine) if seen.code == 500 else machine
-            if machine.node != order.before.node and not _ha_acts(order):
+            if machine.node != order.before.node and not _ha_acts(order, end):
                 return _moved(api, order, machine, end)
             continue
         after = seen
@@ -175,15 +176,22 @@ def _confirm(api: Api, order: Order, end: End) -> PowerResult:
     return order.result(last, f"{message} {_outlook(order, after, end, acted)}", finished=False)
 
 
-def _ha_acts(order: Order) -> bool:
-    """Whether the action is only a request to HA, which may move the machine for it."""
-    return order.before.managed and order.action != "reboot"
+def _ha_acts(order: Order, end: End) -> bool:
+    """Whether HA carries out the action, and may move the machine for it.
+
+    Of a reboot that is the start, after its task has ended.
+    """
+    return order.before.managed and (order.action != "reboot" or isinstance(end, str))
 
 
 def _moved(api: Api, order: Order, machine: Machine, end: End) -> PowerResult:
     """Return the result if the machine is as it should be on its new node, else say where."""
     after = attempt(guest.read_state, api, machine)
-    if isinstance(after, LiveMachine) and order.action != "reboot" and _reached(after, order):
+    # A migration gives a VM a new process too, so only the task tells that it was rebooted.
+    told = order.action != "reboot" or isinstance(end, str)
+    if isinstance(after, ProxmoxError) or not told:
+        raise advice.moved_unseen(order.before, machine.node, order.action)
+    if _reached(after, order):
         if _may_still_run(order, end):
             return order.result(after, advice.overtaken(after))
         return order.result(after, _done(api, order, after, end))
@@ -237,11 +245,12 @@ def _outlook(order: Order, after: LiveMachine | None, end: End, acted: bool) -> 
     if _may_still_run(order, end):
         if order.other:
             return outlook.of_other(before, order.other)
-        if _ha_acts(order):
+        if _ha_acts(order, end):
             return outlook.of_ha_task(before)
         runs = bool(after and after.status == "running")
         return outlook.of_task(before, before.agent, action, runs)
-    if _ha_acts(order) or (before.managed and after and after.status == "stopped"):
+    stopped = bool(after and after.status == "stopped")
+    if before.managed and (action != "reboot" or stopped):
         acted = acted or bool(after and after.ha in ("request_stop", "error"))
         return outlook.of_ha(before, after, action, acted)
     return outlook.of_end(before, after, action, end)
@@ -285,6 +294,8 @@ def _failed(api: Api, order: Order, status: str) -> PowerResult:
 def _overtaken(order: Order, after: Machine | ProxmoxError, reason: str) -> PowerResult | None:
     """Return the result if something else reached the goal before ours did."""
     if isinstance(after, ProxmoxError) or after.status != GOALS[order.action]:
+        return None
+    if order.action == "reboot":  # that it runs does not tell that it was rebooted
         return None
     if "already running" not in reason and "not running" not in reason:
         return None

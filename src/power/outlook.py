@@ -55,6 +55,8 @@ def of_other(machine: Machine, other: UnderWay) -> str:
 def of_ha(before: Machine, after: Machine | None, action: Action, acted: bool) -> str:
     """Say what to expect of HA. `acted` is whether HA has done anything yet."""
     short = before.short
+    if after is None:
+        return f"HA accepted the request. {LOOK}"
     if not acted:
         return (
             "HA accepted the request, but nothing has carried it out so far: perhaps no HA manager "

@@ -127,6 +127,13 @@ def test_an_answer_that_trickles_in_is_cut_off(call: Call, demo: Cluster, impati
     assert finished == []
 
 
+def test_no_machines_is_not_said_if_nobody_could_know(call: Call, demo: Cluster) -> None:
+    demo.pve.fail("GET", "/cluster/resources", 500, "got timeout")
+    text = call("list_machines", node="pve3").text
+    assert text.startswith("No machines on pve3 can be seen.\n")
+    assert "VM.Audit" not in text
+
+
 def test_a_node_without_statistics_is_asked(call: Call, demo: Cluster) -> None:
     def unknown(rows: list[Row]) -> list[Row]:
         few = {"id": "node/pve2", "node": "pve2", "type": "node", "status": "unknown"}

@@ -215,6 +215,59 @@ def test_a_moved_guest_is_found(switch: Switch, cluster: Cluster, stopped: Any, 
 
 
 @running_tasks
+def test_a_machine_that_has_moved_to_a_silent_node_is_not_judged(
+    switch: Switch, cluster: Cluster, running: Any
+) -> None:
+    cluster.pve.add_node("pve2")
+    elsewhere = f"/nodes{ONE}/current".replace("pve1", "pve2")
+
+    def relocate(row: Row) -> Row:
+        if cluster.posts:
+            running.node = "pve2"
+            row |= {"status": "running", "qmpstatus": "running"}
+        return row
+
+    cluster.edit[CURRENT] = relocate
+    cluster.pve.fail("GET", elsewhere, 595, "No route to host")
+    answer = switch("force")
+    assert answer.is_error
+    assert "whether the stop took effect is unknown" in answer.text
+    assert 'Call list_machines(node="pve2") before you try again.' in answer.text
+
+
+def test_a_state_that_can_no_longer_be_read_is_not_told(
+    switch: Switch, cluster: Cluster, running: Any, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("src.power.action.POWER_TIMEOUT", 4.0)
+    running.ha_state = "started"
+
+    async def fail(_: web.Request) -> web.Response:
+        return web.Response(status=595, reason="No route to host")
+
+    def look_once(row: Row) -> Row:
+        if cluster.posts:
+            cluster.raw[CURRENT] = fail
+            row |= {"status": "running", "qmpstatus": "running"}
+        return row
+
+    cluster.edit[CURRENT] = look_once
+    answer = switch("force")
+    assert cluster.raw
+    assert has(answer, finished=False, status="unknown")
+    assert "is running" not in answer.text
+    assert "nothing has carried it out" not in answer.text
+
+
+def test_a_refused_reboot_is_no_success_because_the_machine_runs(
+    switch: Switch, cluster: Cluster, running: Any
+) -> None:
+    cluster.pve.fail("POST", f"{ONE}/reboot", 500, "VM 100 not running")
+    answer = switch("reboot")
+    assert answer.is_error
+    assert "VM 100 not running" in answer.text
+
+
+@running_tasks
 def test_a_forbidden_task_is_not_awaited(switch: Switch, cluster: Cluster, stopped: Any) -> None:
     cluster.pve.fail("GET", "/status", 403, "no")
     assert has(switch("start"), finished=True, status="running")
@@ -238,11 +291,16 @@ def test_only_a_stop_whose_parameter_is_unknown_is_sent_again_without_it(
 def test_a_post_whose_answer_is_lost_is_not_sent_again_and_has_an_unknown_outcome(
     switch: Switch, cluster: Cluster, stopped: Any
 ) -> None:
-    for sent, lost in enumerate((597, 596, 599, 502, 504, "a login page", "dropped"), 1):
+    gateways: list[Row] = [{"text": ""}, {"text": '{"message": "An unexpected error"}'}]
+    cases = (597, 596, 599, 502, 504, "a login page", "dropped", *gateways)
+    for sent, lost in enumerate(cases, 1):
         if isinstance(lost, int):
             cluster.pve.fail("POST", START, lost, "Connection timed out", times=1)
         elif lost == "dropped":
             cluster.raw[START] = drop
+        elif isinstance(lost, dict):
+            other = web.Response(status=500, content_type="application/json", **lost)
+            cluster.raw[START] = AsyncMock(return_value=other)
         else:
             cluster.pve.fail("POST", START, 200, "<html>Log in", html=True, times=1)
         answer = switch("start")

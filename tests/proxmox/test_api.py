@@ -114,6 +114,18 @@ OTHERS: dict[str, list[tuple[str | None, bool]]] = {  # the answers, and TLS or 
 }
 
 
+def test_a_longer_deadline_within_another_passes_it_by_its_grace_only() -> None:
+    with within(1, 0.5):
+        assert 0.9 < time_left() <= 1
+        with within(5):
+            assert 1.4 < time_left() <= 1.5
+            with within(0.2, 5), within(9):
+                assert 1.4 < time_left() <= 1.5
+        assert time_left() <= 1
+    with within(1), within(5):
+        assert time_left() > 4
+
+
 def test_other_servers_are_recognized(point: Point, peer: Start, monkeypatch: Any) -> None:
     monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 1.4)
     assert "not resolve" in point("https://no-such-host.invalid")
