@@ -17,9 +17,10 @@ from fakepve.pytest_plugin import _serve
 
 from src import server
 from src.cli import check
-from src.connection import addresses
+from src.connection import addresses, sockets
 from src.connection.addresses import time_share
 from src.connection.deadline import within
+from src.connection.no_answer import NoAnswer
 from src.lists import ask_nodes
 from src.power import action
 from src.proxmox import entry_nodes
@@ -164,14 +165,73 @@ def close_before_the_post(relay: Relay, monkeypatch: Patch) -> None:
     monkeypatch.setattr(first, "ask", die)
 
 
+@pytest.mark.parametrize("death", ["refuses", "breaks off before TLS"])
 def test_an_action_is_sent_elsewhere_if_its_address_dies_just_before(
-    call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch
+    call: Call,
+    connect: Connect,
+    nodes: list[Cluster],
+    peer: Start,
+    monkeypatch: Patch,
+    death: str,
 ) -> None:
     relay = Relay(nodes[0].pve.port)
+    broken = int(peer("", tls=False)[0].rpartition(":")[2])
+
+    def break_off() -> None:
+        relay._target = broken
+        server.client().addresses.entries[0].transport._trust.withdraw()
+
     connect(relay.url, nodes[1])
+    if death != "refuses":
+        monkeypatch.setattr(relay, "close", break_off)
     close_before_the_post(relay, monkeypatch)
     assert call("start_machine", **START).data["changed"]
     assert [len(node.posts) for node in nodes] == [0, 1, 0]
+
+
+def test_an_action_passes_by_an_address_that_does_not_tell_its_cluster(
+    call: Call,
+    connect: Connect,
+    nodes: list[Cluster],
+    peer: Start,
+    impatient: None,
+    monkeypatch: Patch,
+) -> None:
+    """It got nothing but a question, so nothing was done unless a further address does it."""
+    monkeypatch.setattr(action, "POWER_TIMEOUT", 3.0)
+    for others in ([], [nodes[1]]):
+        relay = Relay(nodes[0].pve.port)
+        connect(relay.url, peer(None, True)[0], *others)
+        close_before_the_post(relay, monkeypatch)
+        answer = call("start_machine", **START)
+        assert ("Nothing was done" in answer.text) == (not others)
+        assert [len(node.posts) for node in nodes] == [0, len(others), 0]
+
+
+def test_a_post_that_breaks_off_meanwhile_is_sent_to_no_other_address(
+    call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch
+) -> None:
+    """Its end does not leave this computer, but Proxmox may act on what did."""
+    connect(*nodes)
+    first = server.client().addresses.entries[0].transport
+    ask, send = first.ask, sockets.HTTPSConnection.request
+
+    def connect_anew(request: Any, connect: float, **options: Any) -> Any:
+        if request.method == "POST":
+            first._trust.withdraw()
+        return ask(request, connect, **options)
+
+    def break_off(connection: Any, method: str, *given: Any, **options: Any) -> None:
+        send(connection, method, *given, **options)
+        if method == "POST":
+            raise ConnectionResetError
+
+    monkeypatch.setattr(first, "ask", connect_anew)
+    monkeypatch.setattr(sockets.HTTPSConnection, "request", break_off)
+    answer = call("start_machine", **START)
+    assert answer.is_error
+    assert "Nothing was done" not in answer.text
+    assert nodes[1].posts == nodes[2].posts == []
 
 
 @pytest.mark.parametrize("failure", ["drop", "hang", "595", "503", "500"])
@@ -219,6 +279,18 @@ def test_requests_alone_go_on_from_address_to_address(
     for _ in range(2):
         assert len(server.client().get_nodes()) == 3
     assert server.client().addresses.in_order()[0].url == nodes[0].pve.url
+
+
+def test_only_an_address_that_may_hang_is_asked_last(
+    connect: Connect, nodes: list[Cluster]
+) -> None:
+    connect(*nodes)
+    client = server.client()
+    first, *others = client.addresses.entries
+    first.failed(NoAnswer("", "", "refused", "connection refused"))
+    assert client.addresses.in_order() == [first, *others]
+    first.failed(NoAnswer("", "", "timeout", "no answer"))
+    assert client.addresses.in_order() == [*others, first]
 
 
 def test_time_is_left_for_each_address() -> None:
@@ -329,6 +401,41 @@ def test_a_request_that_hangs_behind_one_address_is_answered_by_another(
         assert is_whole(tool, call(tool))
 
 
+def test_an_address_is_not_blamed_for_a_node_behind_it_that_hangs(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None
+) -> None:
+    nodes[0].delay["/nodes/pve2/qemu"] = nodes[1].delay["/nodes/pve2/qemu"] = 5
+    for places in (nodes[:2], [nodes[0], nodes[2]]):
+        connect(*places)
+        call("list_machines")
+        assert not any(entry.hangs for entry in server.client().addresses.entries)
+
+
+def test_a_dropped_request_is_repeated_before_another_address_is_asked(
+    call: Call, connect: Connect, nodes: list[Cluster]
+) -> None:
+    async def drop_once(request: web.Request) -> web.Response:
+        nodes[0].raw.clear()
+        return await drop(request)
+
+    nodes[0].raw["/nodes/pve2/qemu"] = drop_once
+    connect(*nodes)
+    assert is_whole("list_machines", call("list_machines"))
+    assert nodes[0].raw == {}
+    assert nodes[1].sent == nodes[2].sent == []
+
+
+def test_an_address_that_refuses_is_not_waited_for(
+    call: Call, connect: Connect, nodes: list[Cluster]
+) -> None:
+    dead = Relay(1)
+    dead.close()
+    connect(dead.url, nodes[0])
+    answer = call("list_machines")
+    assert is_whole("list_machines", answer)
+    assert answer.seconds < 4  # it had 5
+
+
 def test_a_slow_address_is_waited_for_if_the_other_one_refuses(
     call: Call, connect: Connect, nodes: list[Cluster], impatient: None
 ) -> None:
@@ -387,6 +494,16 @@ def test_a_node_that_is_cut_off_is_not_believed(
     assert "NO QUORUM" not in answer.text
     line = f"{nodes[0].pve.url} is cut off from the cluster (no quorum); asked through "
     assert line in call("list_infrastructure").text
+
+
+def test_a_node_with_quorum_is_believed_though_half_of_them_are_offline(
+    call: Call, connect: Connect, nodes: list[Cluster]
+) -> None:
+    for node in nodes:
+        node.pve.add_node("pve4", online=False)
+    connect(*nodes)
+    assert is_whole("list_machines", call("list_machines"))
+    assert nodes[1].sent == nodes[2].sent == []
 
 
 @pytest.mark.parametrize("tool", ["start_machine", "stop_machine", "reboot_machine"])
@@ -476,13 +593,57 @@ def test_an_address_of_another_cluster_is_not_asked(
     assert nodes[1].posts == []
 
 
+def be_another(node: Cluster, by: str) -> None:
+    """Let a node answer as one of another cluster, which differs by this."""
+
+    def rename(rows: list[Row]) -> list[Row]:
+        keys = {"name", "node"}
+        renamed = [{key: f"x-{row[key]}" for key in keys & set(row)} for row in rows]
+        return [r | (n if r["type"] == "node" else {}) for r, n in zip(rows, renamed, strict=True)]
+
+    if by == "its name":
+        node.pve.cluster_name = "other"
+    else:
+        node.edit |= {"/cluster/status": rename, "/nodes": rename}
+
+
+@pytest.mark.parametrize("by", ["its name", "its nodes", "its nodes, all that may be read"])
 def test_an_action_does_not_change_to_another_cluster(
-    call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch
+    call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch, by: str
 ) -> None:
     """Its machine may have a namesake there."""
-    nodes[1].pve.cluster_name = "other"
+    be_another(nodes[1], by)
+    if by.endswith("may be read"):
+        for node in nodes:
+            node.pve.fail("GET", "/cluster/status", 403, "Permission check failed (/, Sys.Audit)")
     relay = Relay(nodes[0].pve.port)
     connect(relay.url, nodes[1])
     close_before_the_post(relay, monkeypatch)
     assert "Nothing was done" in call("start_machine", **START).text
     assert nodes[0].posts == nodes[1].posts == []
+
+
+@pytest.mark.parametrize("tool", LISTS)
+def test_a_node_that_is_cut_off_is_believed_rather_than_another_cluster(
+    call: Call, connect: Connect, nodes: list[Cluster], tool: str
+) -> None:
+    cut_off(nodes[0])
+    connect(nodes[0])
+    expected = call(tool).data["notes"]
+    nodes[1].pve.cluster_name = "other"
+    connect(*nodes[:2])
+    for _ in range(2):
+        assert call(tool).data["notes"] == expected
+
+
+def test_an_address_that_failed_is_not_taken_for_one_of_another_cluster(
+    call: Call, connect: Connect, nodes: list[Cluster], impatient: None
+) -> None:
+    nodes[1].pve.cluster_name = "other"
+    connect(*nodes[:2])
+    assert not call("list_machines").is_error
+    nodes[0].raw = dict.fromkeys(("/nodes", "/cluster/resources", "/cluster/status"), drop)
+    assert f"{nodes[1].pve.url} is of another cluster" in call("list_machines").text
+    nodes[0].raw.clear()
+    for _ in range(2):  # the first one asks it again for its cluster
+        assert is_whole("list_infrastructure", call("list_infrastructure"))
