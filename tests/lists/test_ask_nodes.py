@@ -74,6 +74,19 @@ def test_missing_answers_are_replaced_with_the_last_known_state(
     assert note in answer.text
 
 
+def test_the_first_error_of_a_node_is_told(call: Call, demo: Cluster) -> None:
+    demo.pve.fail("GET", "/nodes/pve2/qemu", 596, "Connection timed out")
+    demo.pve.fail("GET", "/nodes/pve2/lxc", 500, "got timeout")
+    assert "Connection timed out" in notes(call("list_machines"))[0]
+
+
+def test_a_node_that_cannot_list_its_storages_is_asked_once(call: Call, demo: Cluster) -> None:
+    """It checks them one by one, which may have taken long."""
+    demo.pve.fail("GET", "/nodes/pve2/storage", 500, "got timeout")
+    assert "got timeout" in notes(call("list_storage"))[0]
+    assert len([path for _, path in demo.sent if path.endswith("/pve2/storage")]) == 1
+
+
 def test_a_slow_list_reports_progress_each_second(proxmox: ProxmoxClient, demo: Cluster) -> None:
     demo.delay["/nodes/pve2/storage"] = 2.4
     reports: list[tuple[float, float, str]] = []
@@ -159,6 +172,14 @@ def test_lists_work_without_the_broadcast(call: Call, demo: Cluster) -> None:
     assert nodes == {("pve1",), ("pve2",), ("pve1", "pve2")}
     for answer in (listed, storage):
         assert "rrd dump failed" in notes(answer)[-1]
+
+
+def test_one_nodes_answer_is_shown_though_all_else_fails(call: Call, demo: Cluster) -> None:
+    for path in ("/cluster/resources", "/nodes/pve2/qemu", "/nodes/pve2/lxc"):
+        demo.pve.fail("GET", path, 500, "it is broken")
+    answer = call("list_machines")
+    assert not answer.is_error
+    assert {each["node"] for each in machines(answer).values()} == {"pve1"}
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,42 @@ def test_a_lock_is_left_over_only_if_its_task_could_be_seen(call: Call, healthy:
     assert lines() == []
 
 
+def test_a_job_for_all_machines_of_a_node_explains_their_locks(
+    call: Call, healthy: Cluster
+) -> None:
+    healthy.pve.guest(100).lock = "migrate"
+    for node in ("pve1", "pve2"):
+        healthy.rows[TASKS] = [task("migrateall", None, node=node)]
+        attention = call("list_infrastructure").data["attention"]
+        assert [line[:6] for line in attention] == ([] if node == "pve1" else ["VM 100"])
+
+
+def test_what_is_old_of_an_offline_node_needs_no_attention(call: Call, healthy: Cluster) -> None:
+    """Resources keep its rows for five minutes."""
+    healthy.pve.add_node("pve4", online=False)
+    for vm_id in (121, 122):
+        healthy.pve.add_vm(vm_id, "x", node="pve4")
+    healthy.pve.add_ct(221, "full", node="pve4")
+    old = {"qemu/121": {"lock": "backup"}, "qemu/122": {"status": "paused"}}
+    old["lxc/221"] = {"status": "running", "disk": 39, "maxdisk": 40}
+    healthy.edit["/cluster/resources"] = lambda rows: [r | old.get(r["id"], {}) for r in rows]
+    (line,) = call("list_infrastructure").data["attention"]
+    assert line.startswith("Node pve4 is offline")
+
+
+def test_a_template_needs_no_backup_job(call: Call, healthy: Cluster) -> None:
+    healthy.pve.add_vm(900, "debian-13", template=True)
+    healthy.rows[BACKUP] = [{"vmid": n, "name": "x", "type": "qemu"} for n in (900, "108")]
+    (line,) = call("list_infrastructure").data["attention"]
+    assert line.startswith("1 machine is in no backup job: 108 (x). ")
+
+
+def test_ha_that_is_being_disarmed_is_told() -> None:
+    for state, lines in (("disarming", 1), ("disarmed", 1), ("armed", 0)):
+        found = Findings([], ha=[{"type": "fencing", "armed-state": state}])
+        assert len(needs_attention(found)) == lines
+
+
 def test_nothing_is_said_to_be_well_if_no_machine_can_be_seen(call: Call, healthy: Cluster) -> None:
     healthy.edit["/cluster/resources"] = lambda rows: [r for r in rows if r["type"] == "node"]
     lines = call("list_infrastructure").text.splitlines()
@@ -308,8 +344,9 @@ def test_odd_answers_are_no_exception(call: Call, healthy: Cluster) -> None:
         assert not call("list_machines").is_error
 
 
-def test_logs_that_hang_do_not_lose_the_others(
-    call: Call, healthy: Cluster, monkeypatch: Patch
+@pytest.mark.parametrize("failure", ["hangs", "is refused"])
+def test_a_log_that_cannot_be_read_does_not_lose_the_others(
+    call: Call, healthy: Cluster, monkeypatch: Patch, failure: str
 ) -> None:
     monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 1.2)
     failed = [task("vzdump", "job errors", node=f"pve{n}") for n in (1, 2)]
@@ -321,10 +358,28 @@ def test_logs_that_hang_do_not_lose_the_others(
 
     first, second = (f"/nodes/{row['node']}/tasks/{row['upid']}/log" for row in failed)
     healthy.raw[first] = read
-    healthy.delay[second] = 5
+    if failure == "hangs":
+        healthy.delay[second] = 5
+    else:
+        healthy.pve.fail("GET", second, 403, "Permission check failed (/nodes/pve2, Sys.Audit)")
     text = call("list_infrastructure").text
     assert 'VM 100 (web) ("no space")' in text
     assert 'The backup on pve2 failed at 2026-08-20 03:26 UTC: "job errors".' in text
+
+
+def test_a_log_is_read_to_its_end(call: Call, healthy: Cluster, monkeypatch: Patch) -> None:
+    monkeypatch.setattr("src.proxmox.tasks.LOG_PAGE", 2)
+    failed = task("vzdump", "job errors")
+    healthy.rows[TASKS] = [failed]
+    log = ["INFO: starting"] * 4 + ["ERROR: Backup of VM 100 failed - no space"]
+    lines = [{"n": n, "t": text} for n, text in enumerate(log, 1)]
+
+    async def read(request: web.Request) -> web.Response:
+        start, limit = (int(request.query[key]) for key in ("start", "limit"))
+        return web.json_response({"data": lines[start : start + limit]})
+
+    healthy.raw[f"/nodes/pve1/tasks/{failed['upid']}/log"] = read
+    assert 'VM 100 (web) ("no space")' in call("list_infrastructure").text
 
 
 def test_a_node_that_is_unknown_and_silent_has_no_inactive_storages(
@@ -345,6 +400,17 @@ def test_a_node_that_is_unknown_and_silent_has_no_inactive_storages(
         healthy.delay[f"/nodes/pve3/{path}"] = 5
     (line,) = call("list_infrastructure").data["attention"]
     assert line.startswith("Node pve3 does not answer")
+
+
+def test_a_node_that_tells_only_its_pools_does_not_answer(
+    call: Call, healthy: Cluster, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("src.lists.ask_nodes.LIST_TIMEOUT", 1.4)
+    healthy.delay["/nodes/pve3/status"] = 5
+    answer = call("list_infrastructure")
+    (line,) = answer.data["attention"]
+    assert line.startswith("Node pve3 does not answer")
+    assert answer.data["nodes"][2]["status"] == "unknown"
 
 
 def test_the_token_of_the_readme_sees_all_of_it(call: Call, healthy: Cluster) -> None:

@@ -127,6 +127,10 @@ def test_a_shared_storage_is_listed_once_with_the_figures_of_an_active_node() ->
     assert merged({"pve3": [storage()], "pve4": [dead]}) == [nfs]
     (found,) = merged({"pve3": [dead]}, resource("pve2"))  # pve2 does not know
     assert (found.nodes, found.active) == (["pve2", "pve3"], False)
+    (found,) = merged({"pve3": [dead]}, resource("pve1"))  # what pve1 last knew is older
+    assert (found.active, found.used) == (False, None)
+    (found,) = merged({}, resource("pve2"), resource("pve1"))
+    assert (found.active, found.used) == (None, 6)
 
 
 def test_a_local_storage_is_listed_for_each_node_that_enables_it() -> None:
@@ -149,3 +153,17 @@ def test_a_name_filter_ignores_case_and_a_missing_name() -> None:
     assert found == [[True, False], [False, False], [False, False], [True, True]]
     tagged = [[Filters(tag=t).match(m) for m in (web, bare)] for t in ("pRod", "pro", "X")]
     assert tagged == [[False, True], [False, False], [False, True]]
+
+
+def test_a_name_filter_is_no_part_of_an_id_and_a_pool_filter_is_the_whole_pool() -> None:
+    machine = read_machine(101, VM, {"pool": "Infra"})
+    found = [Filters(name=name).match(machine) for name in ("101", "10", "01")]
+    assert found == [True, False, False]
+    found = [Filters(pool=pool).match(machine) for pool in ("inFra", "infr", "x")]
+    assert found == [True, False, False]
+
+
+def test_a_machine_that_has_no_name_can_be_matched() -> None:
+    """Its own node says so; only of a lost one the name may be unknown."""
+    there, lost = read_machine(100, VM, {}), read_machine(100, None, VM)
+    assert [Filters(name="web").cannot_match(each) for each in (there, lost)] == [False, True]

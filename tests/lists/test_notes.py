@@ -67,6 +67,13 @@ def test_an_expected_gap_gets_no_note() -> None:
         assert len(lines) == 1
 
 
+def test_a_node_or_a_source_that_failed_is_told_once() -> None:
+    both = answers(errors={"a": SILENT}, optional_errors={("a", "disks/zfs"): SILENT})
+    assert len(of_nodes(both)) == 2
+    lost = of_machines(answers(cluster_errors={"resources": SILENT}), VM, pool="x")
+    assert "Pool.Audit" not in " ".join(lost)  # where pools could not be read at all
+
+
 def test_only_a_node_that_times_out_is_suspected_of_a_dead_storage() -> None:
     slow, refused = (of_storages(answers(errors={"a": e})) for e in (SILENT, REFUSED))
     assert (len(slow), len(refused)) == (3, 2)
