@@ -17,7 +17,7 @@ from fakepve.pytest_plugin import _serve
 
 from src import server
 from src.cli import check
-from src.connection import addresses, sockets
+from src.connection import addresses, sockets, transport
 from src.connection.addresses import time_share
 from src.connection.deadline import within
 from src.connection.no_answer import NoAnswer
@@ -135,8 +135,10 @@ def test_an_address_is_asked_last_while_it_hangs_and_first_again_if_the_other_fa
 ) -> None:
     relay = Relay(nodes[1].pve.port)
     connect(nodes[0], relay.url)
-    nodes[0].delay = dict.fromkeys(["/nodes", "/cluster/resources", "/cluster/status"], 5)
+    paths = ["/nodes", "/cluster/resources", "/cluster/status", "/cluster/tasks"]
+    nodes[0].delay = dict.fromkeys(paths, 5)
     assert call("list_machines").data["total"] == 11
+    assert server.client().addresses.entries[0].hangs  # before its requests end
     nodes[0].sent.clear()
     assert call("list_machines").data["total"] == 11
     assert nodes[0].sent == []
@@ -234,14 +236,17 @@ def test_a_post_that_breaks_off_meanwhile_is_sent_to_no_other_address(
     assert nodes[1].posts == nodes[2].posts == []
 
 
-@pytest.mark.parametrize("failure", ["drop", "hang", "595", "503", "500"])
+@pytest.mark.parametrize("failure", ["drop", "hang", "hang and leave time", "595", "503", "500"])
 def test_a_post_that_may_have_been_sent_is_sent_to_no_other_address(
     call: Call, connect: Connect, nodes: list[Cluster], monkeypatch: Patch, failure: str
 ) -> None:
     monkeypatch.setattr(action, "POWER_TIMEOUT", 1.0)
+    if failure == "hang and leave time":
+        monkeypatch.setattr(action, "POWER_TIMEOUT", 3.0)
+        monkeypatch.setattr(transport, "READ_TIMEOUT", 1.0)
     connect(*nodes)
     path = "/nodes/pve2/qemu/106/status/start"
-    if failure == "hang":
+    if failure.startswith("hang"):
         nodes[0].delay[path] = 5
     elif failure == "drop":
         nodes[0].raw[path] = drop
@@ -252,7 +257,7 @@ def test_a_post_that_may_have_been_sent_is_sent_to_no_other_address(
     nodes[0].sent.clear()
     call("list_machines")
     is_asked = ("GET", "/api2/json/nodes") in nodes[0].sent
-    assert is_asked != (failure in ("hang", "drop"))  # that is asked last
+    assert is_asked != failure.startswith(("hang", "drop"))  # that is asked last
 
 
 def test_a_slow_post_is_waited_for(
@@ -279,6 +284,25 @@ def test_requests_alone_go_on_from_address_to_address(
     for _ in range(2):
         assert len(server.client().get_nodes()) == 3
     assert server.client().addresses.in_order()[0].url == nodes[0].pve.url
+
+
+def test_a_request_is_sent_to_each_address_once(connect: Connect, nodes: list[Cluster]) -> None:
+    connect(*nodes[:2])
+    nodes[0].raw["/nodes"] = nodes[1].raw["/nodes"] = drop
+    with pytest.raises(NoAnswer):
+        server.client().get_nodes()
+    for node in nodes[:2]:
+        assert [path for _, path in node.sent].count("/api2/json/nodes") == 1
+
+
+def test_a_post_leaves_time_for_the_next_address(
+    connect: Connect, nodes: list[Cluster], impatient: None, unanswering: Any
+) -> None:
+    connect(f"https://127.0.0.1:{unanswering[1]}", nodes[0])
+    api = server.client()._api
+    with within(4):
+        api.post(api.root.nodes("pve2").qemu(106).status.start, "pve2")
+    assert len(nodes[0].posts) == 1
 
 
 def test_only_an_address_that_may_hang_is_asked_last(

@@ -134,17 +134,19 @@ def test_a_name_that_no_server_resolves_is_not_waited_for(
     assert answer.seconds < 2
 
 
+@pytest.mark.parametrize("drops", [50, 8])
 def test_an_answer_that_drips_ends_at_its_deadline(
-    call: Call, demo: Cluster, monkeypatch: Patch
+    call: Call, demo: Cluster, monkeypatch: Patch, drops: int
 ) -> None:
     monkeypatch.setattr("src.power.action.LOOK_TIMEOUT", 1.0)
 
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "100"})
         await response.prepare(request)
-        for _ in range(50):
+        for _ in range(drops):
             await response.write(b" ")
             await asyncio.sleep(0.1)
+        await asyncio.sleep(5)
         return response
 
     raw: Any = demo.raw
@@ -189,16 +191,37 @@ def test_a_names_address_that_hangs_after_accepting_is_left_for_the_next(
     call: Call, through: Through, monkeypatch: Patch
 ) -> None:
     relay = through("localhost")
-    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 2.0)
+    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 3.0)
     monkeypatch.setenv("PROXMOX_VERIFY_SSL", "false")
     with socket.create_server(("127.0.0.1", 0), backlog=100) as hung:
         places = (hung.getsockname(), ("127.0.0.1", relay.port))
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
-        call("list_machines")
+        assert is_whole(call("list_machines"))
         answer = call("list_machines")
         assert is_whole(answer)
         assert answer.seconds < 0.9
+
+
+def test_a_names_address_that_begins_to_hang_is_left_for_the_next(
+    call: Call, through: Through, monkeypatch: Patch
+) -> None:
+    first = through("localhost")
+    second = Relay(first._target)
+    monkeypatch.setattr(ask_nodes, "LIST_TIMEOUT", 3.0)
+    monkeypatch.setenv("PROXMOX_VERIFY_SSL", "false")
+    places = [("127.0.0.1", relay.port) for relay in (first, second)]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
+    assert is_whole(call("list_machines"))
+    first.delay = 5
+    first.reset()
+    assert is_whole(call("list_machines"))
+    second.reset()
+    answer = call("list_machines")
+    second.close()
+    assert is_whole(answer)
+    assert answer.seconds < 0.9
 
 
 def test_a_name_without_an_address_that_accepts_is_an_error(

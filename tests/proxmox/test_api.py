@@ -204,7 +204,7 @@ def test_only_reads_and_four_actions_can_leave(proxmox: ProxmoxClient, cluster: 
     for forbidden in (
         *(guest.delete, guest.config.put, guest.config.post, guest.status.start.put),
         *(guest.status.reset.post, guest.status.suspend.post, guest.status.post),
-        guest.status("start/../../clone").post,
+        *(guest.status(path).post for path in ("start/../../clone", "start/x", "starts")),
         *(root.nodes("pve1").status.post, root.access.users.post),
     ):
         with pytest.raises(ProxmoxError, match=r"(DELETE|POST|PUT) "):
