@@ -65,6 +65,13 @@ def test_an_answer_is_as_long_as_its_limit_allows(sizes: list[int], notes: int, 
             assert len(text) + len(found.machines[len(rows)].name or "") > MAX_TEXT - 40
 
 
+def test_many_short_rows_are_not_too_long_either() -> None:
+    text, content = machines_answer(Machines([VM] * 3000, [], 3000))
+    assert MAX_TEXT - 100 < len(text) <= MAX_TEXT
+    written = json.dumps(content, separators=(",", ":"))
+    assert MAX_CONTENT - 200 < len(written) <= MAX_CONTENT
+
+
 def test_the_least_full_storages_are_omitted_first() -> None:
     storage = Storage(storage="nfs", type="nfs", nodes=["a"] * 40)
     text, content = storages_answer(Storages([storage] * 1000, ["tally"], 1000))

@@ -240,6 +240,7 @@ def test_a_lock_is_left_over_only_if_its_task_could_be_seen(call: Call, healthy:
     healthy.pve.guest(100).lock = "backup"
     healthy.pve.add_vm(120, "copy", lock="clone")
     healthy.rows[TASKS] = [task("vncshell", None), task("aptupdate", None)]
+    healthy.rows[TASKS].append(task("qmclone", None))  # of no machine
     assert len(lines()) == 2
     for running in (task("vzdump", None), task("qmclone", None, id="108")):
         healthy.rows[TASKS].append(running)
@@ -365,6 +366,11 @@ def test_a_log_that_cannot_be_read_does_not_lose_the_others(
     text = call("list_infrastructure").text
     assert 'VM 100 (web) ("no space")' in text
     assert 'The backup on pve2 failed at 2026-08-20 03:26 UTC: "job errors".' in text
+
+
+def test_a_task_that_ended_without_a_status_failed(call: Call, healthy: Cluster) -> None:
+    healthy.rows[TASKS] = [task("vzdump", "")]
+    assert '"no exit status"' in call("list_infrastructure").text
 
 
 def test_a_log_is_read_to_its_end(call: Call, healthy: Cluster, monkeypatch: Patch) -> None:
