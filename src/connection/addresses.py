@@ -73,8 +73,8 @@ class Entry:
             self.trouble, self.hung = "", -math.inf
 
 
-# The one entry to ask, and the seconds to connect to it.
-_only: ContextVar[tuple[Entry, float] | None] = ContextVar("only", default=None)
+# The one entry to ask.
+_only: ContextVar[Entry | None] = ContextVar("only", default=None)
 
 
 class Addresses(BaseAdapter):
@@ -110,8 +110,7 @@ class Addresses(BaseAdapter):
     def current(self) -> Entry:
         """The entry that this thread's latest request went to, else the one to ask first."""
         latest: Entry = getattr(self._latest, "entry", self._first)
-        only = _only.get()
-        return only[0] if only else latest
+        return _only.get() or latest
 
     def in_order(self) -> list[Entry]:
         """Return the entries in the order in which to ask them."""
@@ -126,12 +125,9 @@ class Addresses(BaseAdapter):
             self._first = entry
 
     @contextmanager
-    def only(self, entry: Entry, connect: float = math.inf) -> Iterator[None]:
-        """Run a block whose requests all go to one entry, also in copies of the context.
-
-        Each must connect within so many seconds.
-        """
-        token = _only.set((entry, connect))
+    def only(self, entry: Entry) -> Iterator[None]:
+        """Run a block whose requests all go to one entry, also in copies of the context."""
+        token = _only.set(entry)
         try:
             yield
         finally:
@@ -174,8 +170,7 @@ class Addresses(BaseAdapter):
     ) -> requests.Response:
         check_request(request)
         if only := _only.get():
-            entry, connect = only
-            return self._through(entry, request, options, math.inf, connect)
+            return self._through(only, request, options, math.inf)
         entries = self.in_order()
         failures: list[NoAnswer] = []
         for number, entry in enumerate(entries, 1):
@@ -186,7 +181,7 @@ class Addresses(BaseAdapter):
                     with within(min(share, time_left())):
                         self.recognize(entry)
                 is_sent = True
-                response = self._through(entry, request, options, share, share)
+                response = self._through(entry, request, options, share)
             except NoAnswer as error:
                 failures.append(error)
                 if not self.are_several:
@@ -207,14 +202,9 @@ class Addresses(BaseAdapter):
         raise failure
 
     def _through(
-        self,
-        entry: Entry,
-        request: requests.PreparedRequest,
-        options: Any,
-        share: float,
-        connect: float,
+        self, entry: Entry, request: requests.PreparedRequest, options: Any, share: float
     ) -> requests.Response:
-        """Send a request to one entry. A GET must be answered within `share` seconds."""
+        """Send a request to one entry, which must connect, and answer a GET, within `share` s."""
         self._latest.entry = entry
         if entry is not self.entries[0]:
             request = request.copy()
@@ -223,7 +213,7 @@ class Addresses(BaseAdapter):
         began = time.monotonic()
         limit = min(share, time_left()) if request.method == "GET" else time_left()
         with within(limit):
-            response = entry.transport.ask(request, connect, **options)
+            response = entry.transport.ask(request, share, **options)
         entry.answered(began)
         return response
 
