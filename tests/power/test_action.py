@@ -235,6 +235,25 @@ def test_a_machine_that_has_moved_to_a_silent_node_is_not_judged(
     assert 'Call list_machines(node="pve2") before you try again.' in answer.text
 
 
+@running_tasks
+def test_a_reboot_that_ha_finishes_on_another_node_is_followed(
+    switch: Switch, cluster: Cluster, running: Any
+) -> None:
+    cluster.pve.add_node("pve2")
+    running.ha_state = "started"
+    running.started_at -= 3600
+
+    def relocate(row: Row) -> Row:
+        if cluster.posts:
+            running.node = "pve2"
+            row |= {"status": "stopped", "qmpstatus": "stopped"}
+        return row
+
+    cluster.edit[CURRENT] = relocate
+    assert has(answer := switch("reboot"), finished=True, status="running", node="pve2")
+    assert answer.text.startswith("Rebooted")
+
+
 def test_a_state_that_can_no_longer_be_read_is_not_told(
     switch: Switch, cluster: Cluster, running: Any, monkeypatch: Patch
 ) -> None:
