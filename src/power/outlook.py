@@ -92,4 +92,5 @@ def of_end(before: Machine, after: Machine | None, action: Action, status: str |
     """Say what to expect if the task has ended, but the machine does not show it."""
     if action == "reboot" and after and after.status == "stopped":
         return f"No task shows that {after.short} is being started again. Call start_machine."
-    return f"The task ended with {status}, but {before.short} does not show it yet. {LOOK}"
+    shown = f", but {before.short} does not show it yet" if after else ""
+    return f"The task ended with {status}{shown}. {LOOK}"

@@ -197,18 +197,31 @@ def test_a_reboot_is_confirmed_by_an_uptime_since_the_request(switch: Switch, pl
     assert replay.recorded(path, replay.end)["data"]["uptime"] == 1
 
 
+@pytest.fixture
+def leave(cluster: Cluster) -> Callable[[Any, str], None]:
+    """Let a machine move to pve2 when its action was sent and it was seen in a state on pve1."""
+
+    def leave(machine: Any, state: str) -> None:
+        cluster.pve.add_node("pve2")
+
+        def relocate(row: Row) -> Row:
+            if cluster.posts:
+                machine.node = "pve2"
+                row |= {"status": state, "qmpstatus": state}
+            return row
+
+        cluster.edit[CURRENT] = relocate
+
+    return leave
+
+
 @running_tasks
 @pytest.mark.parametrize("ha", ["stopped", None])
-def test_a_moved_guest_is_found(switch: Switch, cluster: Cluster, stopped: Any, ha: Any) -> None:
-    cluster.pve.add_node("pve2")
+def test_a_moved_guest_is_found(
+    switch: Switch, cluster: Cluster, stopped: Any, leave: Any, ha: Any
+) -> None:
     stopped.ha_state, cluster.pve.ha_delay = ha, 10
-
-    def relocate(row: Row) -> Row:
-        if cluster.posts:
-            stopped.node, row["status"] = "pve2", "stopped"
-        return row
-
-    cluster.edit[CURRENT] = relocate
+    leave(stopped, "stopped")
     assert has(answer := switch("start"), finished=True, status="running", node="pve2")
     assert "Started" in answer.text
     assert ("GET", "/api2/json/cluster/resources?type=vm") in cluster.sent
@@ -216,19 +229,10 @@ def test_a_moved_guest_is_found(switch: Switch, cluster: Cluster, stopped: Any, 
 
 @running_tasks
 def test_a_machine_that_has_moved_to_a_silent_node_is_not_judged(
-    switch: Switch, cluster: Cluster, running: Any
+    switch: Switch, cluster: Cluster, running: Any, leave: Any
 ) -> None:
-    cluster.pve.add_node("pve2")
-    elsewhere = f"/nodes{ONE}/current".replace("pve1", "pve2")
-
-    def relocate(row: Row) -> Row:
-        if cluster.posts:
-            running.node = "pve2"
-            row |= {"status": "running", "qmpstatus": "running"}
-        return row
-
-    cluster.edit[CURRENT] = relocate
-    cluster.pve.fail("GET", elsewhere, 595, "No route to host")
+    leave(running, "running")
+    cluster.pve.fail("GET", CURRENT.replace("pve1", "pve2"), 595, "No route to host")
     answer = switch("force")
     assert answer.is_error
     assert "whether the stop took effect is unknown" in answer.text
@@ -237,28 +241,21 @@ def test_a_machine_that_has_moved_to_a_silent_node_is_not_judged(
 
 @running_tasks
 def test_a_reboot_that_ha_finishes_on_another_node_is_followed(
-    switch: Switch, cluster: Cluster, running: Any
+    switch: Switch, running: Any, leave: Any
 ) -> None:
-    cluster.pve.add_node("pve2")
     running.ha_state = "started"
     running.started_at -= 3600
-
-    def relocate(row: Row) -> Row:
-        if cluster.posts:
-            running.node = "pve2"
-            row |= {"status": "stopped", "qmpstatus": "stopped"}
-        return row
-
-    cluster.edit[CURRENT] = relocate
+    leave(running, "stopped")
     assert has(answer := switch("reboot"), finished=True, status="running", node="pve2")
     assert answer.text.startswith("Rebooted")
 
 
+@pytest.mark.parametrize("ha", ["started", None])
 def test_a_state_that_can_no_longer_be_read_is_not_told(
-    switch: Switch, cluster: Cluster, running: Any, monkeypatch: Patch
+    switch: Switch, cluster: Cluster, running: Any, monkeypatch: Patch, ha: Any
 ) -> None:
     monkeypatch.setattr("src.power.action.POWER_TIMEOUT", 4.0)
-    running.ha_state = "started"
+    running.ha_state = ha
 
     async def fail(_: web.Request) -> web.Response:
         return web.Response(status=595, reason="No route to host")
@@ -274,7 +271,7 @@ def test_a_state_that_can_no_longer_be_read_is_not_told(
     assert cluster.raw
     assert has(answer, finished=False, status="unknown")
     assert "is running" not in answer.text
-    assert "nothing has carried it out" not in answer.text
+    assert not re.search("nothing has carried it out|does not show it", answer.text)
 
 
 def test_a_refused_reboot_is_no_success_because_the_machine_runs(
