@@ -274,6 +274,25 @@ def test_a_state_that_can_no_longer_be_read_is_not_told(
     assert not re.search("nothing has carried it out|does not show it", answer.text)
 
 
+def test_the_last_looks_share_one_moment_after_the_deadline(
+    switch: Switch, cluster: Cluster, running: Any, monkeypatch: Patch
+) -> None:
+    """A node that hangs once it has the request gets its 5 s only once, here 0.5 s."""
+    monkeypatch.setattr("src.power.action.POWER_TIMEOUT", 1.5)
+    monkeypatch.setattr("src.power.action.CONNECT_TIMEOUT", 0.5)
+    task = "UPID:pve1:00000001:00000001:00000001:qmstop:100:mcp@pve!t:"
+
+    async def take(_: web.Request) -> web.Response:
+        cluster.delay |= {CURRENT: 20, f"/nodes/pve1/tasks/{task}/status": 20}
+        return web.json_response({"data": task})
+
+    cluster.raw[f"/nodes{ONE}/stop"] = take
+    answer = switch("force")
+    assert cluster.posts == [f"{ONE}/stop"]
+    assert "cannot be read" in answer.text
+    assert answer.seconds < 4
+
+
 def test_a_refused_reboot_is_no_success_because_the_machine_runs(
     switch: Switch, cluster: Cluster, running: Any
 ) -> None:
