@@ -39,6 +39,9 @@ Patch = pytest.MonkeyPatch
 Call = Callable[..., Answer]
 Start = Callable[..., tuple[str, list[bytes]]]
 
+# What these assert is shown in full, too.
+pytest.register_assert_rewrite("tests.golden", "tests.process", "tests.replay")
+
 # A busy machine must not fail a test.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ VERSION = '{"data": {"version": "9.1.2"}}'
 OLD = f"HTTP/1.1 200 OK\nContent-Type: application/json\n\n{VERSION}"
 
 
+def expiry(match: re.Match[str]) -> str:
+    """Check a certificate's last day, and return what stands in its place on every day."""
+    left = date.fromisoformat(match[1]) - datetime.now(UTC).date()
+    assert abs(left.days - int(match[2])) <= 1, match[0]  # it may be midnight
+    return f"until 2030-01-31 ({match[2]} days)"
+
+
 @pytest.fixture
 def checks(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Checks:
     """Run a check, and return what all checks so far wrote, by case."""
@@ -32,6 +40,7 @@ def checks(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Checks:
         text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8006", text)
         text = re.sub(r"/\S+/[\w-]+\.(pem|crt)", "/here/ca.pem", text)
         text = re.sub(r"in \d+ ms", "in 9 ms", text)
+        text = re.sub(r"until (\S+) \((\d+) days\)", expiry, text)
         texts[case] = f"status {status}\n{text.rstrip()}"
         return texts
 
