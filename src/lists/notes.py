@@ -162,7 +162,9 @@ def _namesakes(machines: list[Machine]) -> list[str]:
 
 
 def about_storages(answers: Answers, storages: list[Storage], token_id: str) -> list[str]:
-    head = f"{count(len(storages), 'storage')}: {tally_storages(storages)}{ROOT_DISKS}"
+    head = "No storages can be seen." if "resources" in answers.cluster_errors else "No storages."
+    if storages:
+        head = f"{count(len(storages), 'storage')}: {tally_storages(storages)}{ROOT_DISKS}"
     notes = _missing(answers, "storages")
     if any(error.answer_lost for error in answers.errors.values()):
         notes.append(
@@ -172,7 +174,7 @@ def about_storages(answers: Answers, storages: list[Storage], token_id: str) -> 
     notes += _inactive_somewhere(storages, answers.by_node("storage"))
     if not storages and not answers.errors:
         notes.append(_nothing("storages", "Datastore.Audit on /storage", token_id))
-    return _bounded([head if storages else "No storages.", *notes])
+    return _bounded([head, *notes])
 
 
 def _bounded(notes: list[str]) -> list[str]:

@@ -132,6 +132,9 @@ def refused(
 ) -> ProxmoxError:
     """Say that Proxmox refused it: the guest was not asked."""
     step = error.advice or f"{REMOVE_CAUSE.partition(';')[0]}; then try again."
+    runs = isinstance(after, Machine) and after.status == "running"
+    if runs and "not running" in error.cause:  # it was started meanwhile
+        step = f"Call {TOOLS[action]} again."
     return ProxmoxError(
         f"Proxmox refused the {action} of {before.label}, and nothing was done. {error.cause} "
         f"{_state(before, after)}",

@@ -13,7 +13,7 @@ from src.models import Machine, Node, NodeResources, Storage
 
 Row = dict[str, Any]
 
-MAX_NAME, MAX_TAG, MAX_TAGS = 80, 40, 20  # characters, and how many
+MAX_NAME, MAX_TAGS = 80, 40  # characters of a name or tag, and how many tags
 
 
 def number(value: Any) -> float | None:
@@ -123,7 +123,7 @@ def read_machine(
         template=flag(row.get("template")),
         lock=text(row.get("lock")),
         tags=tuple(
-            clean(tag, MAX_TAG)
+            clean(tag, MAX_NAME)
             for tag in re.findall(r"[^;,\s]+", str(row.get("tags") or ""))[:MAX_TAGS]
         ),
         pool=text(resource.get("pool")),

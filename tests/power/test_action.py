@@ -300,6 +300,7 @@ def test_a_refused_reboot_is_no_success_because_the_machine_runs(
     answer = switch("reboot")
     assert answer.is_error
     assert "VM 100 not running" in answer.text
+    assert answer.text.endswith("is running. Call reboot_machine again.")
 
 
 @running_tasks

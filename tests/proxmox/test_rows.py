@@ -142,10 +142,10 @@ def test_foreign_text_is_truncated_and_on_one_line() -> None:
     assert foreign.clean("x" * 201) == "x" * 197 + "..."
     assert foreign.clean("x" * 9, 8) == "xxxxx..."
     assert rows.text("x" * 81) == "x" * 77 + "..."
-    tags = ";".join(["y" * 41, *map(str, range(30))])
+    tags = ";".join(["y" * 81, *map(str, range(50))])
     found = read_machine(1, VM | {"tags": tags, "name": "\x07"}, {})
-    assert found.tags[:2] == ("y" * 37 + "...", "0")
-    assert len(found.tags) == 20
+    assert found.tags[:2] == ("y" * 77 + "...", "0")
+    assert len(found.tags) == 40
     assert found.name is None
 
 
