@@ -51,6 +51,11 @@ hypothesis.settings.load_profile("untimed")
 logging.getLogger().removeHandler(STDERR)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Ignore urllib3's warning without verification, as proxmoxer does: pytest shows it again."""
+    config.addinivalue_line("filterwarnings", "ignore:Unverified HTTPS request")
+
+
 def pytest_unconfigure() -> None:
     """Silence the requests to the fake that still hang at the end."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)

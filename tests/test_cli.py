@@ -57,7 +57,6 @@ def test_the_check_of_each_recording(checks: Checks, monkeypatch: Patch, tmp_pat
     compare("check", texts)
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_the_check_of_each_mistake(
     checks: Checks, demo: Cluster, configured: Row, peer: Start, monkeypatch: Patch, tmp_path: Path
 ) -> None:

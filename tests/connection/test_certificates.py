@@ -76,7 +76,6 @@ def test_a_ca_that_proxmox_made_is_trusted(meet: Meet, authority: Authority) -> 
     assert not meet(authority.server(), authority.path).is_error
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_false_trusts_any_certificate(meet: Meet, authority: Authority, monkeypatch: Patch) -> None:
     """With requests alone, REQUESTS_CA_BUNDLE would turn verification on again."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", authority.path)
