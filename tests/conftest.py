@@ -52,8 +52,12 @@ logging.getLogger().removeHandler(STDERR)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Ignore urllib3's warning without verification, as proxmoxer does: pytest shows it again."""
+    """Ignore what is not ours: a warning that proxmoxer turns off, and pytest on again, and
+    what asyncio meets when a fake closes with requests that hang, since Python 3.12.
+    """
     config.addinivalue_line("filterwarnings", "ignore:Unverified HTTPS request")
+    closing = "ignore:.*_SelectorTransport.__del__:pytest.PytestUnraisableExceptionWarning"
+    config.addinivalue_line("filterwarnings", closing)
 
 
 def pytest_unconfigure() -> None:
