@@ -16,7 +16,7 @@ from src.connection.tls import Peer
 from src.errors import ProxmoxError
 from src.foreign import some_of
 from src.lists.answers import attention_lines
-from src.proxmox.rights import Right, grant
+from src.proxmox.rights import Right, grant, keeps_roles
 
 VERSION = "1.0.0"
 ABOUT = (
@@ -220,6 +220,8 @@ def _rights(client: ProxmoxClient, power: bool) -> Iterator[str]:
         only = "" if missing else "The token can only watch. "
         yield f"{only}To let it start and stop machines too, run {AS_ROOT}:"
         yield from _commands([rights.power], settings)
+    if missing or (power and rights.power.is_missing):
+        yield keeps_roles(settings)
 
 
 def _commands(wanted: list[Right], settings: Settings) -> Iterator[str]:

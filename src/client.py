@@ -139,7 +139,8 @@ class ProxmoxClient:
         answers = ask_nodes(self._api, list(KINDS), cluster, node)
         answers.raise_if_empty()
         everything = merge_machines(answers.resources, answers.live, answers.offline)
-        add_tasks(everything, answers.cluster.get("tasks", []), answers.offline)
+        offline = {n for n, row in answers.nodes.items() if row.get("status") == "offline"}
+        add_tasks(everything, answers.cluster.get("tasks", []), offline)
         filters = Filters(node, status, name, tag, pool)
         shown = [machine for machine in everything if filters.match(machine)]
         token = self.settings.token_id

@@ -15,12 +15,15 @@ def clean(value: Any, most: int = MAX_LINE) -> str:
     """Return one line, shortened, without control and bidirectional characters."""
     value = str(value)
     if value.isprintable():  # as nearly all are
-        line = " ".join(value.split())
-        return line if len(line) <= most else f"{line[: most - 3]}..."
+        return shorten(" ".join(value.split()), most)
     value = ANSI.sub("", value)
     replaced = {"Cc": " ", "Cs": " ", "Co": " ", "Cf": ""}
     line = "".join(replaced.get(unicodedata.category(c), c) for c in value[: 4 * most])
-    line = " ".join(line.split())
+    return shorten(" ".join(line.split()), most)
+
+
+def shorten(line: str, most: int) -> str:
+    """Return the line, with "..." in place of what is too long."""
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 

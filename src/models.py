@@ -113,9 +113,9 @@ class Machine:
     """A VM (qemu) or container (lxc). cpu is a fraction of its cpus, memory is in bytes,
     uptime is in seconds; they are null while it is stopped or if unknown. status is
     running, stopped, unknown (its node is offline) or a QEMU state such as paused. ha is
-    its HA state, null if HA does not manage it. task runs on it now. live is false if its
-    node did not answer: then its status is the last known one, or unknown if the node is
-    offline. A missing key is null, false, [] or, for live, true."""
+    its HA state, null or ignored if HA does not manage it. task runs on it now. live is false
+    if its node did not answer: then its status is the last known one, or unknown if the node
+    is offline. A missing key is null, false, [] or, for live, true."""
 
     vm_id: int
     name: str | None = None

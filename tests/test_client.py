@@ -44,8 +44,6 @@ def test_the_client_passes_the_settings_to_proxmoxer() -> None:
         passed = {"port": 443, "path_prefix": prefix or None, "user": "mcp@pve"}
         passed |= {"token_name": "t", "token_value": SECRET, "verify_ssl": verify}
         proxmox_api.assert_called_once_with("pve.lan", **passed, proxies={})
-        session = proxmox_api.return_value._store["session"]
-        assert (session.trust_env, session.max_redirects) == (False, 0)
 
 
 def test_the_client_honors_the_environment_variables_of_requests(monkeypatch: Patch) -> None:

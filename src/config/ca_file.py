@@ -16,7 +16,7 @@ CURES: dict[Fault, str] = {
     "folder": "Docker creates one if the file to mount does not exist; remove the folder, and "
     f"{MOUNT}",
     "special": "copy it into a regular file",
-    "forbidden": "run chmod 644 on it, and chmod 755 on the folders above it; for a container "
+    "forbidden": "run chmod a+r on it, and chmod a+x on the folders above it; for a container "
     "under SELinux, mount it with :ro,z",
     "UTF-16": "copy it with scp or cp",
 }

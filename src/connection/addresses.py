@@ -14,7 +14,12 @@ from requests.adapters import BaseAdapter
 
 from src.config.settings import Settings
 from src.connection.deadline import ATTEMPT_TIMEOUT, READ_TIMEOUT, time_left, within
-from src.connection.no_answer import NoAnswer, from_none, of_another_cluster
+from src.connection.no_answer import (
+    NoAnswer,
+    from_none,
+    of_another_cluster,
+    of_unknown_cluster,
+)
 from src.connection.route import Route
 from src.connection.transport import Transport, check_request
 
@@ -81,9 +86,9 @@ class Addresses(BaseAdapter):
     """Send each request through one of the addresses, as requests' adapter for https.
 
     The one that answered last is the first to be asked. Where nothing of a request could be
-    sent, or a GET was not answered, the next is tried, each one once. No answer, whatever it
-    says, leads to another address, and a POST of which anything may have been sent is never
-    sent again.
+    sent, or a GET was not answered, the next is tried, each one once. An answer, whatever it
+    says, is final. A POST of which anything may have been sent is never sent again, and none
+    goes to a next address whose cluster is unknown.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -158,7 +163,7 @@ class Addresses(BaseAdapter):
             entry.cluster = cluster
             entry.is_stranger = bool(ours) and not cluster.is_same(ours[0])
             if entry.is_stranger:
-                entry.trouble = f"is of another cluster ({cluster.name or 'no name'})"
+                entry.trouble = f"belongs to another cluster ({cluster.name or 'no name'})"
 
     def strangers(self) -> list[NoAnswer]:
         """Return an error for each address of another cluster, which is not asked."""
@@ -180,6 +185,8 @@ class Addresses(BaseAdapter):
                 if number > 1:
                     with within(min(share, time_left())):
                         self.recognize(entry)
+                    if request.method == "POST" and entry.cluster is None:
+                        raise of_unknown_cluster(entry.transport.route)
                 is_sent = True
                 response = self._through(entry, request, options, share)
             except NoAnswer as error:

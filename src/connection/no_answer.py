@@ -96,7 +96,6 @@ UNTRUSTED = "its certificate is not trusted: "
 
 # The answer is not HTTP, or leads somewhere else.
 NOT_HTTP = (
-    requests.TooManyRedirects,
     requests.exceptions.ContentDecodingError,
     requests.exceptions.InvalidHeader,
 )
@@ -151,10 +150,19 @@ def from_none(failures: list[NoAnswer]) -> NoAnswer:
 
 def of_another_cluster(route: Route) -> NoAnswer:
     return NoAnswer(
-        f"{route.address.url} is of another cluster than the other addresses",
+        f"{route.address.url} belongs to a different cluster than the other addresses",
         "Remove it from PROXMOX_URL.",
         "refused",
-        "it is of another cluster",
+        "it belongs to another cluster",
+    )
+
+
+def of_unknown_cluster(route: Route) -> NoAnswer:
+    return NoAnswer(
+        f"{route.address.url} does not tell its cluster, so no action is sent through it",
+        "Run systemctl status pve-cluster on its node.",
+        "refused",
+        "it does not tell its cluster, so no action is sent through it",
     )
 
 

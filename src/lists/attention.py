@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from src.foreign import clean, some_of
+from src.foreign import clean, shorten, some_of
 from src.lists.merge import merge_machines, merge_storages
 from src.lists.tasks import DAY, about_failure, not_made_good, running_on, without_backup
 from src.lists.texts import not_active
@@ -78,7 +78,7 @@ def needs_attention(found: Findings) -> list[str]:
         *_about_tasks(found, machines),
     ]
     ranked.sort(key=lambda line: line[0])
-    lines = [f"{what[:MAX_LINE]}. {where}." for _, what, where in ranked]
+    lines = [f"{shorten(what, MAX_LINE)}. {where}." for _, what, where in ranked]
     left = len(lines) - MAX_LINES + 1
     return (
         lines
@@ -96,7 +96,10 @@ def _about_nodes(found: Findings) -> Lines:
             what = f"Node {name} does not answer: it may have just gone down, or it may hang"
             yield 1, what, "Look at its console"
         elif name in found.stale:
-            what = f"The statistics of node {name} have stopped, so what others know of it is old"
+            what = (
+                f"The statistics of node {name} have stopped, so the figures shown for it and its "
+                "machines are old"
+            )
             yield 5, what, "Run systemctl status pvestatd there"
         own = found.own.get(name)
         swap = (own.swap_used, own.swap_total) if own else (None, None)

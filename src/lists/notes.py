@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from src.errors import ProxmoxError
+from src.foreign import shorten
 from src.lists.ask_nodes import Answers
 from src.lists.filters import Filters
 from src.lists.texts import (
@@ -110,6 +111,11 @@ def about_machines(
             f"No machine is in a pool, or the token {token_id} lacks Pool.Audit on /pool, without "
             "which pools cannot be seen."
         )
+    if not is_read and (filters.pool or filters.status):
+        notes.append(
+            "Pools, and states such as paused, could not be read, so the filters may hide machines "
+            "that match."
+        )
     notes += _missing(answers, "machines")
     if not there and not answers.errors:
         nodes = {str(row["node"]) for row in answers.resources if row.get("node")}
@@ -180,7 +186,7 @@ def about_storages(answers: Answers, storages: list[Storage], token_id: str) -> 
 def _bounded(notes: list[str]) -> list[str]:
     """Shorten the notes, and keep at most MAX_NOTES: the rows need room as well."""
     more = len(notes) - MAX_NOTES
-    shown = [line[:MAX_NOTE] for line in notes[:MAX_NOTES]]
+    shown = [shorten(line, MAX_NOTE) for line in notes[:MAX_NOTES]]
     return [*shown, f"And {count(more, 'more note')}."] if more > 0 else shown
 
 
@@ -218,8 +224,11 @@ def _failed(errors: Mapping[str, ProxmoxError], consequence: str) -> list[str]:
         error = str(errors[names[0]])
         if len(names) > 1:  # a right on /nodes serves all of them
             error = error.replace(f"/nodes/{names[0]}", "/nodes")
-        what = "denied access" if code == 403 else "did not answer"
-        notes.append(f"{', '.join(names)} {what}: {consequence}. {error}")
+        what, lacks = "denied access" if code == 403 else "did not answer", consequence
+        if code in (400, 500):
+            what = "answered with an error"
+            lacks = f"some {consequence}"  # it may have answered others
+        notes.append(f"{', '.join(names)} {what}: {lacks}. {error}")
     return notes
 
 

@@ -12,6 +12,7 @@ from src.proxmox.tasks import CONSOLES, PREFIX, Task, read_task, word_for
 
 DAY = 86_400
 MAX_LOGS = 3  # of failed backups are read
+FEW_FAILURES = 4  # of one backup have room for their whole reasons
 BY_ROOT = rf"({PREFIX}|ha)start"
 # Worth telling if they fail; starts only by root@pam, which are those by HA and at boot.
 TOLD = (
@@ -59,12 +60,15 @@ def about_failure(
     of = f" of {machine.short if machine else unknown}" if task.id else ""
     when = datetime.fromtimestamp(task.ended, UTC)
     failures = [match for line in log if (match := FAILED_BACKUP.search(line))]
+    most = 80 if len(failures) <= FEW_FAILURES else 20  # characters, so that all can be named
     reasons = [
         f"{machines[int(vm_id)].short if int(vm_id) in machines else f'machine {vm_id}'} "
-        f"({quote(clean(reason or 'no reason', 80))})"
+        f"({quote(clean(reason or 'no reason', most))})"
         for vm_id, reason in (match.groups() for match in failures)
     ]
     why = some_of(reasons) or quote(clean(task.status, 100))
+    if len(failures) > FEW_FAILURES:
+        why = f"{len(failures)} machines: {why}"
     often = f" {times} times, last" if times > 1 else ""
     return (
         f"The {word_for(task.type)}{of} on {task.node} failed{often} at {when:%Y-%m-%d %H:%M} UTC: "

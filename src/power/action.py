@@ -107,10 +107,12 @@ def _look(api: Api, node: str, vm_id: int, action: Action) -> Look:
 
 def _carry_out(api: Api, order: Order, cancelled: Cancelled) -> PowerResult:
     """Do nothing, wait for what is under way, or send the action and follow it."""
-    if order.needless:
+    other = order.other
+    is_finishing = other and other.task and other.leads_to == order.before.status
+    if order.needless and not (is_finishing and other and other.action != "reboot"):
         return _nothing_to_do(order)
-    if order.other:  # it does the same, and holds the lock that ours would need
-        order.task = order.other.upid
+    if other:  # it does the same, and holds the lock that ours would need
+        order.task = other.upid
         return follow(api, order)
     try:
         _send(api, order, cancelled)

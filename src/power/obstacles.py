@@ -63,8 +63,8 @@ def check(machine: Machine, action: Action) -> None:
         raise ProxmoxError(
             f"The {action} of {machine.label} cannot work: HA is disarmed or paused (its HA state "
             f"is freeze), so {end}",
-            "An administrator must arm HA again (in Proxmox, Datacenter > HA), or end the "
-            "maintenance of its node.",
+            "If HA is disarmed, an administrator must arm it (in Proxmox, Datacenter > HA). If the "
+            "machine's node or its pve-ha-lrm is restarting, wait and try again.",
         )
     _check_lock(machine, action)
     if machine.status not in ("running", "stopped") and action != "stop":
@@ -80,11 +80,22 @@ def _check_lock(machine: Machine, action: Action) -> None:
     lock = machine.lock
     if not lock or (action, lock) in EXEMPT or _resumes_backup(machine, action):
         return
-    raise ProxmoxError(
-        f"{machine.subject} is locked ({lock})",
-        "A task may hold the lock: try again when it has ended. Only if no task is running on "
-        f"{machine.short}, an administrator can remove the lock with {KINDS[machine.type].command} "
-        f"unlock {machine.vm_id}: it does harm while one is.",
+    advice = unlock(machine)
+    if lock == "mounted":
+        advice = (
+            "Somebody mounted its file system on the node. When it is no longer needed there, run "
+            f"pct unmount {machine.vm_id} on {machine.node}."
+        )
+    raise ProxmoxError(f"{machine.subject} is locked ({lock})", advice)
+
+
+def unlock(machine: Machine) -> str:
+    """Say what to do about a lock: wait, or remove one that is left over."""
+    return (
+        "A task may hold the lock: try again when it has ended. If no task is running on "
+        f"{machine.short}, the lock is left over, and an administrator can remove it with "
+        f"{KINDS[machine.type].command} unlock {machine.vm_id}. (While a task is running, that "
+        "does harm.)"
     )
 
 
@@ -119,7 +130,7 @@ def check_other(machine: Machine, action: Action, other: UnderWay) -> None:
     raise ProxmoxError(
         f"The {action} of {machine.label} cannot work now, because a {other.action} of it is "
         f"under way ({other.description})",
-        LOOK,
+        f"{LOOK} If the {action} is still needed then, call the tool again.",
     )
 
 

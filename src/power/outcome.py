@@ -225,9 +225,12 @@ def _tail(api: Api, order: Order, end: End) -> str:
 def _reached(after: LiveMachine, order: Order) -> bool:
     """Whether the machine is as it should be.
 
-    After a reboot it has another process, or its uptime is lower than before, or no longer
-    than the time since the request.
+    A container whose start fails is "running" for a moment, without a process. After a reboot
+    a machine has another process, or its uptime is lower than before, or no longer than the
+    time since the request.
     """
+    if order.action == "start" and after.type == "lxc" and not after.pid and not after.uptime:
+        return False
     if after.status != GOALS[order.action] or order.action != "reboot":
         return after.status == GOALS[order.action]
     if after.pid and order.before.pid and after.pid != order.before.pid:

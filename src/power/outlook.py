@@ -21,22 +21,23 @@ def of_task(machine: Machine, agent: bool, action: Action, runs: bool) -> str:
     if action == "reboot" and container:
         return (
             f"If {short} ignores the request, Proxmox kills it {tasks.CONTAINER_REBOOT_PATIENCE} s "
-            f"after that and starts it again. Unsaved data is lost then. {LOOK}"
+            f"after it and starts it again. Unsaved data would be lost. {LOOK}"
         )
     again = RESTART if action == "reboot" else ""
     if agent:
         return (
             f"{title} may still be shutting down: Proxmox waits up to "
             f"{tasks.AGENT_PATIENCE // 60} minutes if its guest agent answers, else "
-            f"{tasks.VM_PATIENCE} s, or as long as its options say. Until then force is no second "
-            f"try: it cuts the power in the middle of a shutdown. {LOOK} If {short} is still "
-            f"running after those {tasks.AGENT_PATIENCE // 60} minutes, {force(machine, again)}"
+            f"{tasks.VM_PATIENCE} s, or as long as the VM's options say. Do not send force: true "
+            f"before then: it would cut the power in the middle of a shutdown. {LOOK} If {short} is "
+            f"still running after those {tasks.AGENT_PATIENCE // 60} minutes, "
+            + force(machine, again)
         )
     limit = f"{tasks.CONTAINER_PATIENCE if container else tasks.VM_PATIENCE} s"
-    options = "" if container else ", or as long as its options say,"
+    options = "" if container else ", or as long as the VM's options say,"
     return (
-        f"Proxmox waits {limit}{options} for {short} to shut down and gives up then: {short} keeps "
-        f"running. {LOOK} If {short} is still running, {force(machine, again)}"
+        f"Proxmox waits {limit}{options} for {short} to shut down, and then gives up: {short} "
+        f"keeps running. {LOOK} If {short} is still running, {force(machine, again)}"
     )
 
 
@@ -46,8 +47,9 @@ def of_other(machine: Machine, other: UnderWay) -> str:
         hung = HUNG if other.action == "stop" and machine.type == "qemu" else ""
         return f"Its task has not ended.{hung} {LOOK}"
     return (
-        f"Nobody can tell when that {other.action} gives up, or whether it cuts the power of "
-        f"{machine.short}. {LOOK} If {machine.short} is still running much later, "
+        f"How long that {other.action} waits, and whether it then cuts the power of "
+        f"{machine.short}, is unknown. {LOOK} If {machine.short} is still running after "
+        f"{tasks.AGENT_PATIENCE // 60} minutes, "
         + force(machine, RESTART if other.action == "reboot" else "")
     )
 
@@ -59,14 +61,14 @@ def of_ha(before: Machine, after: Machine | None, action: Action, acted: bool) -
         return f"HA accepted the request. {LOOK}"
     if not acted:
         return (
-            "HA accepted the request, but nothing has carried it out so far: perhaps no HA manager "
-            f"is active, or HA is disarmed. Look in Proxmox under Datacenter > HA. {LOOK}"
+            "HA accepted the request, but nothing has carried it out so far: HA may be busy, or no "
+            f"HA manager is active. Look in Proxmox under Datacenter > HA. {LOOK}"
         )
     if action == "shutdown" and before.type == "lxc":
         return (
             f"HA has asked {short} to shut down, and does not cut its power: if {short} ignores "
-            "that, it keeps running, and about two minutes later HA has it in the error state, "
-            f"which somebody must mend in Proxmox (Datacenter > HA). {LOOK}"
+            "that, it keeps running, and about two minutes later HA puts it into the error state, "
+            f"which somebody must clear in Proxmox (Datacenter > HA). {LOOK}"
         )
     if action == "shutdown":
         return (

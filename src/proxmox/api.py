@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -61,9 +60,6 @@ class Api:
         self.settings = addresses.settings
         self.online: set[str] = set()
         session = root._store["session"]  # proxmoxer has no public way to it
-        session.trust_env = False
-        session.max_redirects = 0  # the API never redirects, but a login page does
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.mount("https://", addresses)
         if isinstance(session, requests.Session):
             session.request = _plain_requests(session, addresses)  # type: ignore[method-assign]
@@ -114,7 +110,7 @@ class Api:
             return method(**params)
         except ResourceException as error:
             raise refused(error, self.route, node) from None
-        except OSError as error:  # such as too many redirects
+        except OSError as error:
             raise unanswered(error, self.route, 0, node) from None
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             # From proxmoxer, for JSON of another service or a redirect with bad bytes.

@@ -11,7 +11,7 @@ from src.connection.route import Route
 from src.errors import ProxmoxError
 from src.foreign import clean, quote
 from src.models import Machine
-from src.proxmox.rights import grant
+from src.proxmox.rights import grant, keeps_roles
 
 NO_TICKET = "No ticket"  # what Proxmox says if there is no header Authorization
 TOKEN = ("PROXMOX_TOKEN_ID", "PROXMOX_TOKEN_SECRET")
@@ -104,14 +104,15 @@ def _forbidden(said: str, settings: Settings) -> ProxmoxError:
     if match is None:
         return ProxmoxError(
             f"Proxmox does not allow the token {token} to do this. " + _says(said),
-            "Grant the missing privilege to both the user and the token; the README lists all.",
+            "Grant the missing privilege to both the user and the token; the README lists "
+            "them all.",
             403,
         )
     path, privilege = match.groups()
     return ProxmoxError(
         f"The token {token} lacks {privilege} on {path}",
         f"Grant {privilege} to both the user and the token: "
-        + "; ".join(grant(privilege, path, settings)),
+        + f"{'; '.join(grant(privilege, path, settings))}. {keeps_roles(settings)}",
         403,
     )
 

@@ -102,6 +102,14 @@ def _right(permissions: Permissions, purpose: str, privilege: str, base_path: st
     return Right(purpose, privilege, base_path, False, pools + paths)
 
 
+def keeps_roles(settings: Settings) -> str:
+    """Warn of a loss: a role on a deeper path replaces those from higher ones."""
+    return (
+        f"If {settings.user} already has roles on a higher path, leave out --users: a role on a "
+        "deeper path replaces them."
+    )
+
+
 def grant(privilege: str, path: str, settings: Settings) -> list[str]:
     """Return the pveum commands that grant a privilege to the user and the token."""
     role, privileges = ROLES.get(privilege, ("Mcp" + privilege.replace(".", ""), privilege))

@@ -613,7 +613,7 @@ def test_an_address_of_another_cluster_is_not_asked(
     assert not call("list_machines").is_error
     relay.close()
     answer = call(tool, **(START if tool == "start_machine" else {}))
-    assert f"{nodes[1].pve.url} is of another cluster" in answer.text
+    assert f"{nodes[1].pve.url} belongs to a different cluster" in answer.text
     assert nodes[1].posts == []
 
 
@@ -667,7 +667,7 @@ def test_an_address_that_failed_is_not_taken_for_one_of_another_cluster(
     connect(*nodes[:2])
     assert not call("list_machines").is_error
     nodes[0].raw = dict.fromkeys(("/nodes", "/cluster/resources", "/cluster/status"), drop)
-    assert f"{nodes[1].pve.url} is of another cluster" in call("list_machines").text
+    assert f"{nodes[1].pve.url} belongs to a different cluster" in call("list_machines").text
     nodes[0].raw.clear()
     for _ in range(2):  # the first one asks it again for its cluster
         assert is_whole("list_infrastructure", call("list_infrastructure"))

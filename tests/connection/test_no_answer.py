@@ -66,7 +66,6 @@ ERRORS: dict[str, OSError] = {
     "no answer": requests.ReadTimeout(),
     "no answer, of the system": broken(TimeoutError()),
     "hung up": broken(RemoteDisconnected("closed")),
-    "a redirect": requests.TooManyRedirects(),
     "SSH": broken(BadStatusLine("SSH-2.0")),
     "a header without end": broken(LineTooLong("header line")),
     "a wrong encoding": requests.exceptions.ContentDecodingError(),
