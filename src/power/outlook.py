@@ -29,8 +29,8 @@ def of_task(machine: Machine, agent: bool, action: Action, runs: bool) -> str:
             f"{title} may still be shutting down: Proxmox waits up to "
             f"{tasks.AGENT_PATIENCE // 60} minutes if its guest agent answers, else "
             f"{tasks.VM_PATIENCE} s, or as long as the VM's options say. Do not send force: true "
-            f"before then: it would cut the power in the middle of a shutdown. {LOOK} If {short} is "
-            f"still running after those {tasks.AGENT_PATIENCE // 60} minutes, "
+            "before then: it would cut the power in the middle of a shutdown. "
+            f"{LOOK} If {short} is still running after those {tasks.AGENT_PATIENCE // 60} minutes, "
             + force(machine, again)
         )
     limit = f"{tasks.CONTAINER_PATIENCE if container else tasks.VM_PATIENCE} s"

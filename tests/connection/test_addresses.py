@@ -671,3 +671,17 @@ def test_an_address_that_failed_is_not_taken_for_one_of_another_cluster(
     nodes[0].raw.clear()
     for _ in range(2):  # the first one asks it again for its cluster
         assert is_whole("list_infrastructure", call("list_infrastructure"))
+
+
+def test_a_post_goes_to_no_address_whose_cluster_is_unknown(
+    call: Call, connect: Any, nodes: Any, monkeypatch: Patch
+) -> None:
+    nodes[1].pve.cluster_name = "other"
+    nodes[1].pve.fail("GET", "/cluster/status", 500, "ipcc_send_rec[1] failed")
+    relay = Relay(nodes[0].pve.port)
+    connect(relay.url, nodes[1])
+    close_before_the_post(relay, monkeypatch)
+    answer = call("start_machine", **START)
+    assert "does not tell its cluster" in answer.text
+    assert "Nothing was done" in answer.text
+    assert nodes[1].posts == []

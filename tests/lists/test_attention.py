@@ -428,3 +428,24 @@ def test_the_token_of_the_readme_sees_all_of_it(call: Call, healthy: Cluster) ->
     healthy.pve.add_ceph_storage()
     healthy.rows[CEPH] = {"health": {"status": "HEALTH_OK"}}
     assert call("list_infrastructure").text.splitlines()[:2] == [NOTHING, UNSEEN]
+
+
+def test_a_backup_that_failed_for_many_machines_counts_them(call: Call, demo: Cluster) -> None:
+    row = task("vzdump", "job errors")
+    demo.rows["/cluster/tasks"] = [row]
+    why = "command 'set -o pipefail && lxc-usernsexec -m u:0:100000:65536 -- tar cpf' failed"
+    lines = [
+        {"n": n, "t": f"ERROR: Backup of VM {400 + n} failed - {why}: exit code 11"}
+        for n in range(15)
+    ]
+
+    async def log(_: web.Request) -> web.Response:
+        return web.json_response({"data": lines, "total": len(lines)})
+
+    demo.raw[f"/nodes/pve1/tasks/{row['upid']}/log"] = log
+    (line,) = [
+        each for each in call("list_infrastructure").data["attention"] if "The backup" in each
+    ]
+    assert "15 machines: machine 400" in line
+    assert "and 5 more. Look" in line
+    assert attention.shorten("x" * 601, 600) == "x" * 597 + "..."

@@ -164,3 +164,22 @@ def test_a_list_of_storages_and_one_of_nodes_name_each_other(call: Call, lab: Cl
 def test_ids_are_written_as_ranges() -> None:
     assert ranges([3, 1, 2, 5, 7, 8]) == "1 to 3, 5, 7, 8"
     assert ranges([]) == ""
+
+
+def test_a_dead_nodes_task_does_not_run_on_a_machine_that_has_moved(
+    call: Call, demo: Cluster
+) -> None:
+    demo.pve.add_vm(300, "moved", node="pve2", status="running")
+    demo.rows["/cluster/tasks"] = [task("qmshutdown", None, id="300", node="pve3")]
+    text = call("list_machines").text + call("list_machines", node="pve2").text
+    assert text.count("300 moved") == 2
+    assert "shutdown since" not in text
+
+
+@pytest.mark.parametrize("wanted", [{"pool": "prod"}, {"status": "paused"}])
+def test_a_filter_says_what_could_not_be_read(
+    call: Call, demo: Cluster, wanted: dict[str, str]
+) -> None:
+    demo.pve.fail("GET", "/cluster/resources", 500, "got timeout")
+    assert "the filters may hide machines that match" in call("list_machines", **wanted).text
+    assert "may hide" not in call("list_machines", name="web").text

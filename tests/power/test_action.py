@@ -429,3 +429,52 @@ def test_a_cancelled_call_is_followed_to_its_end_and_audited(play: Play, audit: 
     assert len(replay.posts) == 1
     assert f"task={task}" in audit()[1]
     assert "error" not in audit()[1]
+
+
+CONTAINER = {"vmid": 200, "name": "dns", "type": "lxc", "uptime": 0, "cpus": 1, "maxmem": 1}
+
+
+@running_tasks
+def test_a_container_that_ha_starts_needs_a_process(
+    call: Call, cluster: Cluster, monkeypatch: Patch
+) -> None:
+    """Whose start fails, it is running without one for a moment."""
+    monkeypatch.setattr("src.power.action.POWER_TIMEOUT", 8.0)
+    cluster.pve.add_ct(200, "dns").ha_state = "stopped"
+    looks: list[int] = []
+
+    async def current(_: web.Request) -> web.Response:
+        status, state = "stopped", "started" if cluster.posts else "stopped"
+        if cluster.posts:
+            looks.append(1)
+            status = "running" if len(looks) == 2 else status
+            state = "error" if len(looks) > 4 else state
+        row = CONTAINER | {"status": status, "ha": {"managed": 1, "state": state}}
+        return web.json_response({"data": row})
+
+    cluster.raw["/nodes/pve1/lxc/200/status/current"] = current
+    assert "error state" in call("start_machine", vm_id=200, node="pve1").text
+
+
+@pytest.mark.parametrize(
+    ("tool", "status", "kind"),
+    [("start_machine", "running", "vzstart"), ("stop_machine", "stopped", "vzshutdown")],
+)
+def test_nothing_is_finished_while_its_task_runs(
+    call: Call, cluster: Cluster, monkeypatch: Patch, tool: str, status: str, kind: str
+) -> None:
+    monkeypatch.setattr("src.power.action.POWER_TIMEOUT", 1.0)
+    cluster.pve.add_ct(200, "dns")
+    upid = f"UPID:pve1:0000C350:0A0B0C0D:6A86D400:{kind}:200:root@pam:"
+    row = {"upid": upid, "node": "pve1", "type": kind, "id": "200", "user": "root@pam"}
+    row |= {"starttime": 0x6A86D400}
+    answers = {
+        "lxc/200/status/current": CONTAINER | {"status": status, "ha": {"managed": 0}},
+        "tasks": [row | {"status": "RUNNING"}],
+        f"tasks/{upid}/status": row | {"status": "running"},
+    }
+    for path, data in answers.items():
+        respond = AsyncMock(side_effect=lambda _, data=data: web.json_response({"data": data}))
+        cluster.raw[f"/nodes/pve1/{path}"] = respond
+    assert has(call(tool, vm_id=200, node="pve1"), finished=False, task=upid)
+    assert cluster.posts == []
