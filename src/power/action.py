@@ -108,8 +108,8 @@ def _look(api: Api, node: str, vm_id: int, action: Action) -> Look:
 def _carry_out(api: Api, order: Order, cancelled: Cancelled) -> PowerResult:
     """Do nothing, wait for what is under way, or send the action and follow it."""
     other = order.other
-    is_finishing = other and other.task and other.leads_to == order.before.status
-    if order.needless and not (is_finishing and other and other.action != "reboot"):
+    ends_so = other and other.action != "reboot" and other.leads_to == order.before.status
+    if order.needless and not (ends_so and other and other.task):  # that task may still fail
         return _nothing_to_do(order)
     if other:  # it does the same, and holds the lock that ours would need
         order.task = other.upid

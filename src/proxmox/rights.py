@@ -105,8 +105,8 @@ def _right(permissions: Permissions, purpose: str, privilege: str, base_path: st
 def keeps_roles(settings: Settings) -> str:
     """Warn of a loss: a role on a deeper path replaces those from higher ones."""
     return (
-        f"If {settings.user} already has roles on a higher path, leave out --users: a role on a "
-        "deeper path replaces them."
+        f"Leave out --users where {settings.user} already has the privilege: a role on a deeper "
+        "path replaces those from higher ones."
     )
 
 

@@ -335,3 +335,13 @@ def test_requests_run_in_parallel_but_at_most_32_at_once(call: Call, cluster: Cl
     assert highest["pve1"] == 2
     at_once([("list_machines", {})] * 2)
     assert highest["all"] == MAX_REQUESTS == 32
+
+
+def test_a_node_that_answers_with_an_error_did_answer(call: Call, demo: Cluster) -> None:
+    """One broken container makes the node's whole list an error, and its VMs are live."""
+    demo.pve.fail("GET", "/nodes/pve2/lxc", 500, "short read on command socket")
+    answer = call("list_machines")
+    said = "pve2 answered with an error: some machines there are shown as last known."
+    assert said in answer.text
+    assert "did not answer" not in answer.text
+    assert not_live(answer) == [107, 201]
